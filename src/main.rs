@@ -1,1 +1,3 @@
-fn main(){}
+//! Arguments, settings, exit code.
+
+fn main() {}

@@ -1,0 +1,62 @@
+//! CLOCKWORK. All long-lived tasks: each is one steppable function, which the supervisor loops in
+//! production and tests call by hand.
+
+pub mod supervisor;
+
+use crate::wake::Wake;
+use std::time::Duration;
+
+/// What an actor wants after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// There is more to do: step again at once.
+    Again,
+    /// Nothing left: step again when woken or when the tick is over.
+    Rest,
+}
+
+/// A long-lived task, one step at a time. A step is bounded in time and in work, and may be
+/// repeated after a failure. What it holds between steps is rebuilt by its factory after one.
+pub trait Actor: Send + 'static {
+    /// Takes one step.
+    ///
+    /// # Errors
+    /// Whatever makes the actor unfit to go on: the supervisor makes a new one after a pause.
+    fn step(&mut self) -> impl Future<Output = anyhow::Result<Next>> + Send;
+}
+
+/// What happens when an actor fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Its end is the end of the process.
+    Essential,
+    /// It is made anew after a jittered, growing pause; too many failures in a window and it is
+    /// treated as essential.
+    Restart,
+}
+
+/// In which phase of an orderly stop an actor ends (DESIGN §9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// With the listeners: what feeds new work in.
+    Intake,
+    /// Consumers and sweepers: finish what they hold.
+    Workers,
+    /// The relay: drains what the others left in the outbox.
+    Relay,
+}
+
+/// An actor's line on the roster.
+#[derive(Clone, Debug)]
+pub struct Duty {
+    /// Its name in logs, metrics and `/health/ready`.
+    pub name: String,
+    /// What happens when it fails.
+    pub policy: Policy,
+    /// When it ends.
+    pub phase: Phase,
+    /// Its doorbell.
+    pub wake: Wake,
+    /// How long it rests at most.
+    pub tick: Duration,
+}

@@ -1,0 +1,3 @@
+//! Bookings: everything that changes an event's inventory, and what reads it.
+
+pub mod desk;

@@ -1,0 +1,70 @@
+//! VERBS. Load, decide, save: one verb a file, a folder a subject.
+//!
+//! Nothing here knows of HTTP or of a broker. A verb takes the handles it needs from [`App`], asks
+//! `domain` for the decision, and lets `postgres` write it with its facts in one transaction.
+
+pub mod accounts;
+pub mod bookings;
+pub mod error;
+pub mod events;
+pub mod integrity;
+pub mod messages;
+pub mod notifications;
+pub mod once;
+pub mod organizations;
+
+use std::sync::Arc;
+
+pub use self::error::{Error, Result};
+use crate::app::accounts::{AccessTokens, Passwords, Revocations};
+use crate::app::bookings::desk::Desk;
+use crate::clock::{Clock, Ids};
+use crate::config::Config;
+use crate::postgres::Db;
+use crate::redis::Redis;
+use crate::wake::{Pulse, Wakes};
+
+/// The handles that a verb may touch. Cheap to clone; made once, in `server.rs`.
+#[derive(Clone)]
+pub struct App {
+    /// The truth.
+    pub db: Db,
+    /// What is fast and may be lost.
+    pub redis: Redis,
+    /// The one place where inventory changes.
+    pub desk: Desk,
+    /// Time.
+    pub clock: Clock,
+    /// Randomness.
+    pub ids: Ids,
+    /// Doorbells of the actors.
+    pub wakes: Wakes,
+    /// The actors' vital signs.
+    pub pulse: Pulse,
+    /// Hashes passwords on a bounded pool.
+    pub passwords: Passwords,
+    /// Signs and checks access tokens.
+    pub tokens: AccessTokens,
+    /// Accounts whose access tokens are void before they expire.
+    pub revocations: Revocations,
+    /// The settings.
+    pub config: Arc<Config>,
+}
+
+/// Where a request came from; travels with every message it causes.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The request id; the correlation id of everything that follows.
+    pub correlation_id: String,
+    /// W3C trace context, if the caller or we started one.
+    pub traceparent: Option<String>,
+}
+
+/// A page of a list and where the next one starts.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// At most as many as were asked for.
+    pub items: Vec<T>,
+    /// The key of the last item if there is more.
+    pub next: Option<String>,
+}

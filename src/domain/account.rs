@@ -1,0 +1,159 @@
+//! People's accounts: what a password may be, what a key may do.
+
+use jiff::Timestamp;
+
+use super::ids::{ApiKeyId, UserId};
+use super::refusal::FieldError;
+
+/// Shortest and longest password, in characters.
+const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
+
+/// What a person may do on the whole instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserRole {
+    /// Books, and organises where an organisation lets them.
+    User,
+    /// Operates the instance.
+    Admin,
+}
+
+impl UserRole {
+    /// The name in tokens, tables and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "user" => Some(Self::User),
+            "admin" => Some(Self::Admin),
+            _ => None,
+        }
+    }
+}
+
+/// A person with an account.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Who.
+    pub id: UserId,
+    /// Lower case; shown to the owner and to admins only.
+    pub email: String,
+    /// As they want to be called.
+    pub name: String,
+    /// What they may do on the instance.
+    pub role: UserRole,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Rises with every change (ETag).
+    pub version: i64,
+}
+
+/// What an API key may be used for. A signed-in person may do all that their roles allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Read the own profile, inbox and memberships.
+    ProfileRead,
+    /// Change them.
+    ProfileWrite,
+    /// Read events that the public cannot see, and who booked.
+    EventsRead,
+    /// Create and change events and organisations.
+    EventsWrite,
+    /// Read own bookings.
+    BookingsRead,
+    /// Book and cancel.
+    BookingsWrite,
+    /// Operate the instance (needs the role `admin` as well).
+    Admin,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 7] = [
+        Self::ProfileRead,
+        Self::ProfileWrite,
+        Self::EventsRead,
+        Self::EventsWrite,
+        Self::BookingsRead,
+        Self::BookingsWrite,
+        Self::Admin,
+    ];
+
+    /// The name in requests and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ProfileRead => "profile:read",
+            Self::ProfileWrite => "profile:write",
+            Self::EventsRead => "events:read",
+            Self::EventsWrite => "events:write",
+            Self::BookingsRead => "bookings:read",
+            Self::BookingsWrite => "bookings:write",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The scope of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+}
+
+/// A key that stands for a person, without its secret.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// Which.
+    pub id: ApiKeyId,
+    /// Whose.
+    pub user_id: UserId,
+    /// What its owner calls it.
+    pub name: String,
+    /// Its first characters, to tell keys apart.
+    pub prefix: String,
+    /// What it may be used for.
+    pub scopes: Vec<Scope>,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Until when; `None` is until revoked.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Checks a new password's length. Its content is its owner's affair (NIST SP 800-63B §5.1.1.2).
+///
+/// # Errors
+/// `out_of_range`.
+pub fn password(pointer: &str, raw: &str) -> Result<(), FieldError> {
+    if PASSWORD.contains(&raw.chars().count()) {
+        Ok(())
+    } else {
+        let detail = format!("must be {} to {} characters", PASSWORD.start(), PASSWORD.end());
+        Err(FieldError::new(pointer, "out_of_range", detail))
+    }
+}
+
+/// Who is asking, as proven by a token or a key; never taken from a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Who.
+    pub user_id: UserId,
+    /// What they may do on the instance.
+    pub role: UserRole,
+    /// What the API key they used may be used for; `None`: they signed in and may do all.
+    pub scopes: Option<Vec<Scope>>,
+}
+
+impl Caller {
+    /// Whether the credential covers `scope`.
+    pub fn covers(&self, scope: Scope) -> bool {
+        self.scopes.as_ref().is_none_or(|scopes| scopes.contains(&scope))
+    }
+
+    /// Whether they operate the instance, and the credential covers that.
+    pub fn is_admin(&self) -> bool {
+        self.role == UserRole::Admin && self.covers(Scope::Admin)
+    }
+}

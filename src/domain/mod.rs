@@ -1,0 +1,11 @@
+//! RULES. Pure and synchronous: no I/O, no clock, no serialisation, nothing of ours from outside.
+//!
+//! Nouns name the files. A value that exists is valid: private fields, one way in.
+
+pub mod account;
+pub mod fact;
+pub mod ids;
+pub mod organization;
+pub mod refusal;
+pub mod submission;
+pub mod text;

@@ -1,0 +1,112 @@
+//! JSON bodies: bounded, strict, and when they are wrong, saying where.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::{StatusCode, header};
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::problem::Problem;
+use crate::app::App;
+use crate::domain::refusal::Refusal;
+
+/// A JSON body and its bytes, of which an idempotency key needs the fingerprint.
+#[derive(Debug)]
+pub struct Body<T> {
+    /// The parsed value.
+    pub value: T,
+    /// What was sent.
+    pub bytes: web::BytesMut,
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let limit = request
+            .app_data::<web::Data<App>>()
+            .map_or(65536, |app| app.config.http.body_limit_bytes);
+        let checked = check_head(request, limit);
+        let mut payload = payload.take();
+        Box::pin(async move {
+            let expected = checked?;
+            let mut bytes = web::BytesMut::with_capacity(expected);
+            while let Some(chunk) = payload.next().await {
+                let chunk = chunk.map_err(|error| Problem::malformed(error.to_string()))?;
+                if bytes.len() + chunk.len() > limit {
+                    return Err(too_large(limit));
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(Self { value: parse(&bytes)?, bytes })
+        })
+    }
+}
+
+fn check_head(request: &HttpRequest, limit: usize) -> Result<usize, Problem> {
+    let headers = request.headers();
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media.and_then(|media| media.split(';').next()).map(str::trim);
+    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let detail = "send Content-Type: application/json".to_owned();
+        return Err(Problem::Malformed(status, "unsupported_media_type", detail));
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = length.and_then(|value| value.parse().ok()).unwrap_or(0_usize);
+    if length > limit { Err(too_large(limit)) } else { Ok(length) }
+}
+
+fn too_large(limit: usize) -> Problem {
+    let detail = format!("at most {limit} bytes");
+    Problem::Malformed(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+}
+
+/// Broken JSON is 400; JSON of the wrong shape is 422 and names the field.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = pointer(error.path());
+        let error = error.into_inner();
+        match error.classify() {
+            Category::Data => {
+                let detail = error.to_string();
+                let code = shape_code(&detail);
+                Problem::Refused(Refusal::invalid(&pointer, code, detail))
+            }
+            _ => Problem::malformed(error.to_string()),
+        }
+    })?;
+    deserializer.end().map_err(|error| Problem::malformed(error.to_string()))?;
+    Ok(value)
+}
+
+fn shape_code(detail: &str) -> &'static str {
+    if detail.starts_with("unknown field") {
+        "unknown_field"
+    } else if detail.starts_with("missing field") {
+        "required"
+    } else {
+        "wrong_type"
+    }
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        pointer.push('/');
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&index.to_string()),
+            Segment::Map { key } => pointer.push_str(&key.replace('~', "~0").replace('/', "~1")),
+            Segment::Enum { variant } => pointer.push_str(variant),
+            Segment::Unknown => pointer.push('?'),
+        }
+    }
+    pointer
+}

@@ -1,0 +1,1 @@
+//! MAIL ROOM. RabbitMQ: topology, envelope, publisher with confirms, consumer with verdicts.

@@ -1,0 +1,125 @@
+//! How rooms nudge actors without knowing them, and how actors tell that they are alive.
+//!
+//! A wake carries no data and every sweeper also ticks, so a lost wake costs latency, never
+//! correctness. All handles exist before any actor starts, which breaks the start-up cycle.
+
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+/// A doorbell: rings are coalesced, and one rung before the wait is not lost.
+#[derive(Clone, Debug, Default)]
+pub struct Wake(Arc<Notify>);
+
+impl Wake {
+    /// Asks the actor to take its next step now.
+    pub fn ring(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits for the next ring.
+    pub async fn rung(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// The doorbells of the actors that others may wake.
+#[derive(Clone, Debug, Default)]
+pub struct Wakes {
+    /// There are rows in the outbox.
+    pub outbox_relay: Wake,
+    /// Redis lost its memory or an event's view went stale.
+    pub reconciler: Wake,
+    /// A cancelled event has bookings left.
+    pub event_cascade: Wake,
+}
+
+/// What an actor is doing, as `/health/ready` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActorState {
+    /// Not started yet.
+    Starting,
+    /// Taking steps.
+    Running,
+    /// Failed, waiting to be started again.
+    Backoff,
+    /// Ended in an orderly way.
+    Stopped,
+}
+
+/// One actor's vital signs, written by the supervisor and read by health and metrics.
+#[derive(Debug)]
+pub struct Vitals {
+    /// The actor's name on the roster.
+    pub name: String,
+    state: AtomicU8,
+    beat_ms: AtomicI64,
+    restarts: AtomicU64,
+}
+
+impl Vitals {
+    /// Records a sign of life.
+    pub fn beat(&self, now: Timestamp) {
+        self.state.store(1, Ordering::Relaxed);
+        self.beat_ms.store(now.as_millisecond(), Ordering::Relaxed);
+    }
+
+    /// Records that the actor failed and waits to be restarted.
+    pub fn backoff(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+        self.state.store(2, Ordering::Relaxed);
+    }
+
+    /// Records the end.
+    pub fn stopped(&self) {
+        self.state.store(3, Ordering::Relaxed);
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> ActorState {
+        match self.state.load(Ordering::Relaxed) {
+            0 => ActorState::Starting,
+            1 => ActorState::Running,
+            2 => ActorState::Backoff,
+            _ => ActorState::Stopped,
+        }
+    }
+
+    /// How long ago it last gave a sign of life, in milliseconds; `None` before the first.
+    pub fn age_ms(&self, now: Timestamp) -> Option<i64> {
+        let beat = self.beat_ms.load(Ordering::Relaxed);
+        (beat > 0).then(|| now.as_millisecond().saturating_sub(beat).max(0))
+    }
+
+    /// How often it failed.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+}
+
+/// Every actor's vital signs, in the order of the roster.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<RwLock<Vec<Arc<Vitals>>>>);
+
+impl Pulse {
+    /// Enters an actor.
+    pub fn register(&self, name: &str) -> Arc<Vitals> {
+        let vitals = Arc::new(Vitals {
+            name: name.to_owned(),
+            state: AtomicU8::new(0),
+            beat_ms: AtomicI64::new(0),
+            restarts: AtomicU64::new(0),
+        });
+        if let Ok(mut all) = self.0.write() {
+            all.push(Arc::clone(&vitals));
+        }
+        vitals
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Vitals>> {
+        self.0.read().map(|all| all.clone()).unwrap_or_default()
+    }
+}
