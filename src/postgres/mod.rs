@@ -5,6 +5,7 @@
 
 pub mod idempotency;
 pub mod migrate;
+pub mod outbox;
 pub mod pool;
 
 use std::ops::Deref;
