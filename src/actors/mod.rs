@@ -1,6 +1,11 @@
 //! CLOCKWORK. All long-lived tasks: each is one steppable function, which the supervisor loops in
 //! production and tests call by hand.
 
+pub mod dead_collector;
+pub mod janitor;
+pub mod notification_consumer;
+pub mod outbox_relay;
+pub mod pace;
 pub mod supervisor;
 
 use crate::wake::Wake;

@@ -3,9 +3,13 @@
 //! Nouns name the files. A value that exists is valid: private fields, one way in.
 
 pub mod account;
+pub mod dead_letter;
 pub mod fact;
 pub mod ids;
+pub mod message;
+pub mod notification;
 pub mod organization;
+pub mod processing;
 pub mod refusal;
 pub mod submission;
 pub mod text;

@@ -3,8 +3,12 @@
 //! No function here decides anything; none keeps a transaction open across anything but
 //! PostgreSQL. Statements are prepared once per connection.
 
+pub mod audit;
+pub mod dead_letter;
 pub mod idempotency;
+pub mod inbox;
 pub mod migrate;
+pub mod notification;
 pub mod outbox;
 pub mod pool;
 
