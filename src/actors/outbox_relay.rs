@@ -106,11 +106,8 @@ impl Actor for OutboxRelay {
             self.outbox.release(&self.ahead).await?;
             return Err(anyhow!("messages could not be published: {lost}"));
         }
-        Ok(if self.ahead.is_empty() { Next::Rest } else { Next::Again })
-    }
-
-    fn drains(&self) -> bool {
-        true
+        // Nothing ahead may only mean that the rest had to wait for this batch: look once more.
+        Ok(Next::Again)
     }
 }
 

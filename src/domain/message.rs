@@ -8,10 +8,9 @@ use jiff::Timestamp;
 use super::fact::Fact;
 use super::ids::{BookingId, MessageId};
 
-/// The longest payload that is read, in bytes. Ours are a few hundred.
-pub const PAYLOAD_MAX: usize = 262_144;
-/// How much of a payload a dead letter keeps, in bytes.
-pub const KEPT_MAX: usize = 65_536;
+/// The longest payload that is read, and as much of a longer one as a dead letter keeps, in
+/// bytes. Ours are a few hundred.
+pub const PAYLOAD_MAX: usize = 65_536;
 /// The longest type that a dead letter keeps, in characters.
 const KIND_MAX: usize = 100;
 /// The longest reason that is kept, in characters.

@@ -13,7 +13,7 @@ use super::RabbitError;
 use super::topology::short;
 use crate::domain::fact::{Fact, FactKind};
 use crate::domain::ids::{BookingId, EventId, InvitationId, MessageId, OrganizationId, UserId};
-use crate::domain::message::{self, Content, Defect, FanOut, KEPT_MAX, PAYLOAD_MAX, Received};
+use crate::domain::message::{self, Content, Defect, FanOut, PAYLOAD_MAX, Received};
 use crate::domain::processing;
 
 /// Persistent: survives a restart of the broker (S4.24).
@@ -104,13 +104,13 @@ pub fn read(delivery: &Delivery) -> Received {
         _ => None,
     };
     let id = identity(properties.message_id().as_ref().map(ShortString::as_str), &delivery.data);
-    let kept = delivery.data.get(..KEPT_MAX).unwrap_or(&delivery.data);
+    let kept = delivery.data.get(..PAYLOAD_MAX).unwrap_or(&delivery.data);
     let named = properties.kind().as_ref().map_or("", ShortString::as_str);
     let (kind, content) = parse(id, &delivery.data, named);
     Received {
         id,
         kind,
-        payload: message::storable(&String::from_utf8_lossy(kept), KEPT_MAX),
+        payload: message::storable(&String::from_utf8_lossy(kept), PAYLOAD_MAX),
         correlation_id: properties
             .correlation_id()
             .as_ref()
