@@ -30,7 +30,7 @@ impl Inventory {
     /// The event is not on sale; the party is too large; a wanted seat is taken
     /// ([`Refusal::SeatsUnavailable`]); too few seats are free and the caller would not wait
     /// ([`Refusal::SoldOut`]).
-    pub fn book(&mut self, request: Request, now: Timestamp) -> Result<Booking, Refusal> {
+    pub fn book(&mut self, request: &Request, now: Timestamp) -> Result<Booking, Refusal> {
         self.rules.check_open(now)?;
         self.check_party(&request.party)?;
         let seats = request.party.size();

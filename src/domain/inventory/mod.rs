@@ -92,7 +92,7 @@ impl Inventory {
 
     /// Whether parties may be left that could be promoted, but were not loaded.
     pub fn unfinished(&self) -> bool {
-        self.stock.reserved > 0 && self.queue.is_exhausted_but_truncated()
+        self.stock.reserved > 0 && self.queue.is_exhausted_but_truncated(self.stock.capacity)
     }
 
     /// Ends the fold: the new sums, and everything that has to be written.
@@ -140,14 +140,12 @@ impl Inventory {
     /// # Errors
     /// [`Refusal::EventNotOpen`] when it is over.
     pub fn cancel_event(&mut self) -> Result<(), Refusal> {
-        match self.rules.status {
-            EventStatus::Completed => Err(Refusal::EventNotOpen("completed")),
-            _ => {
-                self.rules.status = EventStatus::Cancelled;
-                self.park();
-                Ok(())
-            }
+        if self.rules.status == EventStatus::Completed {
+            return Err(Refusal::EventNotOpen("completed"));
         }
+        self.rules.status = EventStatus::Cancelled;
+        self.park();
+        Ok(())
     }
 
     /// What is wrong with it, if anything is: for tests, and for the desk's last look before it

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use crate::domain::ids::BookingId;
 
 /// Waiting parties in order. When `truncated`, more wait behind the last one loaded; parties that
-/// join during the batch stand behind those and are not looked at until the next one.
+/// join during the batch stand behind those and are not looked at until the next one. Parties
+/// that are larger than the event are left out when loading: they cannot be served.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     parties: VecDeque<(BookingId, u32)>,
@@ -58,8 +59,8 @@ impl Queue {
             || self.parties.iter().any(|(_, seats)| *seats <= capacity)
     }
 
-    /// Whether all that was loaded is served, and more wait.
-    pub(super) fn is_exhausted_but_truncated(&self) -> bool {
-        self.truncated && self.parties.is_empty()
+    /// Whether nobody that was loaded can be served, and more wait.
+    pub(super) fn is_exhausted_but_truncated(&self, capacity: u32) -> bool {
+        self.truncated && self.parties.iter().all(|(_, seats)| *seats > capacity)
     }
 }
