@@ -205,6 +205,6 @@ pub struct Event {
     pub created_at: Timestamp,
     /// Last changed (not by bookings).
     pub updated_at: Timestamp,
-    /// Rises with every change of the description and rules (ETag).
+    /// Rises with every change of the description and rules (`ETag`).
     pub version: i64,
 }

@@ -5,6 +5,7 @@
 pub mod account;
 pub mod booking;
 pub mod event;
+pub mod event_patch;
 pub mod fact;
 pub mod ids;
 pub mod inventory;

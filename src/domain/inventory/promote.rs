@@ -16,7 +16,10 @@ impl Inventory {
         if self.rules.status != EventStatus::Published || self.stock.reserved == 0 {
             return;
         }
-        let mut free = self.stock.reserved;
+        let mut free = match self.rules.seating {
+            Seating::General => self.stock.reserved,
+            Seating::Numbered => self.stock.reserved.min(self.seats.free_known()),
+        };
         let mut passed: Vec<BookingId> = Vec::new();
         let mut served: Vec<(BookingId, u32, Vec<BookingId>)> = Vec::new();
         for (id, seats) in self.queue.iter() {

@@ -119,6 +119,11 @@ impl SeatBook {
         self.known_to = self.known_to.min(new);
     }
 
+    /// How many seats can be given out without looking for more.
+    pub(super) fn free_known(&self) -> u32 {
+        u32::try_from(self.free.len()).unwrap_or(u32::MAX)
+    }
+
     /// The highest number up to which every seat is known to be taken.
     pub(super) fn cursor(&self) -> u32 {
         let before_free = self.free.first().map_or(u32::MAX, |first| first.saturating_sub(1));
