@@ -7,6 +7,7 @@ pub mod booking;
 pub mod idempotency;
 pub mod inventory;
 pub mod migrate;
+pub mod outbox;
 pub mod pool;
 
 use std::ops::Deref;
