@@ -93,14 +93,15 @@ postgres_prepare() {
   forget_dead_postmaster
 }
 
-# After kill -9 the lock file stays. PostgreSQL copes, unless its pid is taken (or a zombie);
-# then we remove the file, but only when nobody is attached to the old shared memory any more.
+# After kill -9 the lock file stays, and busy sessions outlive their server for a while: wait
+# until nobody is attached to the old shared memory. PostgreSQL then copes with the file, unless
+# the pid in it is taken again (or a zombie); only then do we remove it.
 forget_dead_postmaster() {
-  local lock=$PG_DATA/postmaster.pid pid shm
+  local lock=$PG_DATA/postmaster.pid pid shm waited
   [[ -f $lock ]] || return 0
   pid=$(sed -n 1p "$lock")
   shm=$(sed -n 7p "$lock" | awk '{ print $2 }')
-  for _ in {1..200}; do
+  for ((waited = 0; waited < START_DEADLINE * 20; waited++)); do
     [[ -n $shm && -r /proc/sysvipc/shm ]] || break
     awk -v id="$shm" '$2 == id && $7 > 0 { found = 1 } END { exit !found }' /proc/sysvipc/shm ||
       break
@@ -112,7 +113,7 @@ forget_dead_postmaster() {
 postgres_launch() {
   local settings=(
     listen_addresses=127.0.0.1 unix_socket_directories= timezone=UTC log_timezone=UTC
-    shared_preload_libraries= max_wal_size=4GB
+    max_wal_size=4GB
   )
   if durable; then
     settings+=(fsync=on synchronous_commit=on max_connections=200 shared_buffers=256MB)
@@ -191,9 +192,16 @@ CONF
   } >"$dir/env"
 }
 
+start_epmd() { spawn epmd "$EPMD" -address 127.0.0.1 -port "${PORT[epmd]}"; }
+
+# revive_epmd: a node that lost its name service works on, but rabbitmqctl does not find it. It
+# registers again by itself.
+revive_epmd() {
+  pid_of epmd >/dev/null || ! pid_of rabbitmq >/dev/null || start_epmd
+}
+
 rabbitmq_launch() {
-  pid_of epmd >/dev/null ||
-    spawn epmd "$EPMD" -address 127.0.0.1 -port "${PORT[epmd]}"
+  pid_of epmd >/dev/null || start_epmd
   # RUNNING_UNDER_SYSTEMD: the script becomes the node instead of guarding it, so our pid is it.
   # shellcheck disable=SC2016 # the inner shell expands these
   spawn rabbitmq bash -c '. "$0" && RUNNING_UNDER_SYSTEMD=1 exec "$1"' \

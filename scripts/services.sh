@@ -19,18 +19,24 @@ STOP_DEADLINE=${STOP_DEADLINE:-30}
 
 # look_at STACK: sets what the other functions work on, changes nothing.
 look_at() {
-  local key value
   STACK=$1 STACK_DIR=$ROOT/.dev/$1
   [[ $STACK =~ ^[a-z][a-z0-9-]{0,15}$ ]] ||
     die "'$STACK' is no name for a stack: lower-case letters, digits and -, at most 16"
   PORT=()
-  if [[ -r $STACK_DIR/ports ]]; then
-    while IFS='=' read -r key value; do
-      [[ $value =~ ^[0-9]{4,5}$ ]] && PORT[$key]=$value
-    done <"$STACK_DIR/ports"
-  fi
+  [[ $(home_of "$ROOT") != "$ROOT" ]] || read_ports
   place_postgres
   mark_daemons "$STACK_DIR"
+}
+
+# home_of TREE: the path that the stack in that tree was started under, if any.
+home_of() { cat "$1/.dev/$STACK/home" 2>/dev/null || true; }
+
+read_ports() {
+  local key value
+  [[ -r $STACK_DIR/ports ]] || return 0
+  while IFS='=' read -r key value; do
+    [[ $value =~ ^[0-9]{4,5}$ ]] && PORT[$key]=$value
+  done <"$STACK_DIR/ports"
 }
 
 # hold STACK: look_at, and nobody else starts or stops it until this shell ends.
@@ -49,18 +55,17 @@ hold() {
 # the daemons and data it speaks of belong to the original; a moved tree keeps its data, but what
 # still runs with the old path has to go.
 adopt() {
-  local was=''
-  [[ ! -s $STACK_DIR/home ]] || was=$(<"$STACK_DIR/home")
-  if [[ -n $was && $was != "$ROOT" ]]; then
-    if [[ $(cat "$was/.dev/$STACK/home" 2>/dev/null) == "$was" ]]; then
-      say "this tree is a copy of $was: its $STACK services start from empty data"
-      rm -rf "$STACK_DIR"
-      mkdir -p "$STACK_DIR"
-    else
-      [[ $PG_DATA != "$STACK_DIR"/* ]] || PG_DATA=$was/.dev/$STACK/postgres/data
-      mark_daemons "$was/.dev/$STACK"
-      stop_daemons "${SERVICES[@]}" epmd
-    fi
+  local was
+  was=$(home_of "$ROOT")
+  if [[ -n $was && $was != "$ROOT" && $(home_of "$was") == "$was" ]]; then
+    say "this tree is a copy of $was: its $STACK services start from empty data"
+    rm -rf "$STACK_DIR"
+    mkdir -p "$STACK_DIR"
+  elif [[ -n $was && $was != "$ROOT" ]]; then
+    read_ports
+    [[ $PG_DATA != "$STACK_DIR"/* ]] || PG_DATA=$was/.dev/$STACK/postgres/data
+    mark_daemons "$was/.dev/$STACK"
+    stop_daemons "${SERVICES[@]}" epmd
   fi
   printf '%s\n' "$ROOT" >"$STACK_DIR/home"
 }
@@ -122,6 +127,7 @@ start_services() {
 
 start_daemons() {
   local down=() failed=() service round
+  [[ " $* " != *' rabbitmq '* ]] || revive_epmd
   for round in 1 2 3; do
     down=()
     for service in "$@"; do is_up "$service" || down+=("$service"); done
