@@ -41,7 +41,7 @@ installed() {
     redis) [[ -x $REDIS_SERVER ]] ;;
     rabbitmq) [[ -x $RABBITMQ_SERVER && -x $EPMD ]] ;;
     nats) [[ -x $NATS_SERVER ]] ;;
-    toolchain) have pkg-config && have cc && cc_links ;;
+    toolchain) have cc && cc_links ;;
     *) have "$1" ;;
   esac
 }

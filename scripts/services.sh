@@ -109,7 +109,7 @@ export_stack() {
 # start_services STACK: returns when every service answers, or ends with one line. Runs in a
 # subshell of its caller, so that the lock goes with it.
 start_services() {
-  local service wanted=()
+  local service wanted=() extra=()
   look_at "$1"
   for service in "${SERVICES[@]}"; do
     if given "$service"; then
@@ -120,7 +120,9 @@ start_services() {
       wanted+=("$service")
     fi
   done
-  ensure_installed "${wanted[@]}" toolchain curl
+  # curl is for the examples that `run` prints: nice to have, no reason to stop without it.
+  ((EUID != 0)) || ! have apt-get || extra=(curl)
+  ensure_installed "${wanted[@]}" "${extra[@]}" toolchain
   hold "$1"
   ((${#wanted[@]} == 0)) || start_daemons "${wanted[@]}"
 }
