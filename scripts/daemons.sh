@@ -156,11 +156,13 @@ redis_answers() { [[ $(ask 127.0.0.1 "${PORT[redis]}" 'PING\r\n') == 2b504f4e47*
 # Own home (cookie), node name, distribution port and epmd, so that any number of nodes can
 # live side by side; no plugins, so nothing listens but AMQP, on loopback.
 rabbitmq_prepare() {
-  local dir=$STACK_DIR/rabbitmq schedulers
+  local dir=$STACK_DIR/rabbitmq schedulers erl_args
   [[ -f $dir/born ]] || rm -rf "$dir" # never answered yet: perhaps killed while it was made
   mkdir -p "$dir/home" "$dir/log" "$dir/mnesia" || return 1
   schedulers=$(nproc)
   schedulers=$((schedulers < 2 ? 2 : schedulers > 8 ? 8 : schedulers))
+  erl_args="+S $schedulers:$schedulers +sbwt none -happening_stack $STACK_ID"
+  erl_args+=' -kernel inet_dist_use_interface {127,0,0,1}'
   printf '[].\n' >"$dir/plugins"
   cat >"$dir/rabbitmq.conf" <<CONF
 listeners.tcp.1 = 127.0.0.1:${PORT[rabbitmq]}
@@ -188,7 +190,7 @@ CONF
       RABBITMQ_CONFIG_FILE "$dir/rabbitmq.conf" \
       RABBITMQ_CONF_ENV_FILE /dev/null
     printf 'export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=%q\n' \
-      "+S $schedulers:$schedulers +sbwt none -happening_stack $STACK_ID -kernel inet_dist_use_interface {127,0,0,1}"
+      "$erl_args"
   } >"$dir/env"
 }
 
@@ -219,7 +221,8 @@ rabbitmq_answers() {
 nats_prepare() { mkdir -p "$STACK_DIR/nats"; }
 
 nats_launch() {
-  spawn nats "$NATS_SERVER" -a 127.0.0.1 -p "${PORT[nats]}" -js -sd "$STACK_DIR/nats" --name happening
+  spawn nats "$NATS_SERVER" -a 127.0.0.1 -p "${PORT[nats]}" -js -sd "$STACK_DIR/nats" \
+    --name happening
 }
 
 nats_answers() { [[ $(ask 127.0.0.1 "${PORT[nats]}" '') == 494e464f* ]]; } # INFO

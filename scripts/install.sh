@@ -108,8 +108,9 @@ install_packages() {
     apt_install "${names[@]}"
   } >>"$INSTALL_LOG" 2>&1 || {
     let_daemons_start
-    why=$(grep -E '^(E|Err|dpkg): ?' "$INSTALL_LOG" | tail -n 1) || true
-    die "could not install $1: ${why:-see .dev/install.log}. By hand: $by_hand"
+    why=$(grep -m 1 -oE '(Temporary failure|Could not (resolve|connect|get)).*' "$INSTALL_LOG") ||
+      why=$(grep '^E: ' "$INSTALL_LOG" | tail -n 1) || why='see .dev/install.log'
+    die "could not install $1 ($why). By hand: $by_hand"
   }
   let_daemons_start
   stay_out_of_the_boot "${names[@]}"

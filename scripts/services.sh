@@ -114,7 +114,8 @@ start_services() {
   for service in "${SERVICES[@]}"; do
     if given "$service"; then
       connects "$(url_of "$service")" ||
-        die "${URL_NAME[$service]} is set, but nothing answers there: unset it to use a private $service"
+        die "${URL_NAME[$service]} is set, but nothing answers there:" \
+          "unset it to use a private $service"
       say "$service: yours, from ${URL_NAME[$service]}"
     else
       wanted+=("$service")
