@@ -134,7 +134,7 @@ start_daemons() {
   for round in 1 2 3; do
     down=()
     for service in "$@"; do is_up "$service" || down+=("$service"); done
-    ((${#down[@]} > 0)) || return 0
+    ((${#down[@]} > 0)) || { say "the $STACK services run"; return 0; }
     choose_ports "${down[@]}"
     start_together "${down[@]}" && return 0
     # Somebody else may have taken a port in between: only then is another round of use.
