@@ -6,7 +6,7 @@ check_all() {
   ensure_installed toolchain
   step format cargo fmt --all --check
   step lints cargo clippy --all-targets --features faults -- -D warnings
-  step tidy cargo test --quiet --test tidy
+  step tidy cargo test --quiet --features faults --test tidy
   step docs env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
   step dependencies check_dependencies
   step scripts check_scripts

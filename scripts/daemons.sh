@@ -25,7 +25,7 @@ mark_daemons() {
   MARK[redis]="--dir $1/redis "
   MARK[rabbitmq]="-happening_stack $id "
   MARK[nats]="-sd $1/nats "
-  MARK[epmd]="-port ${PORT[epmd]:-none} "
+  MARK[epmd]="epmd-of-$id "
   STACK_ID=$id
 }
 
@@ -37,6 +37,19 @@ pid_of() {
   { words=$(tr '\0' ' ' <"/proc/$pid/cmdline"); } 2>/dev/null || return 1
   [[ $words == *"${MARK[$1]}"* ]] || return 1
   printf '%d' "$pid"
+}
+
+# end_orphans: somebody removed .dev (git clean, a fresh clone in the same place) while its daemons
+# ran. They hold memory and nothing else any more. A container may know the same path: leave it.
+end_orphans() {
+  local process name words
+  for process in /proc/[0-9]*; do
+    [[ $process/root -ef / ]] || continue
+    { words=$(tr '\0' ' ' <"$process/cmdline"); } 2>/dev/null || continue
+    for name in "${!MARK[@]}"; do
+      [[ $words != *"${MARK[$name]}"* ]] || kill -TERM "${process#/proc/}" 2>/dev/null || true
+    done
+  done
 }
 
 # Only the test stack may lose what it was told: its data is thrown away anyway.
@@ -194,7 +207,12 @@ CONF
   } >"$dir/env"
 }
 
-start_epmd() { spawn epmd "$EPMD" -address 127.0.0.1 -port "${PORT[epmd]}"; }
+start_epmd() {
+  # Under a name of ours: it takes no other mark.
+  # shellcheck disable=SC2016 # the inner shell expands these
+  spawn epmd bash -c 'exec -a "$0" "$@"' "epmd-of-$STACK_ID" \
+    "$EPMD" -address 127.0.0.1 -port "${PORT[epmd]}"
+}
 
 # revive_epmd: a node that lost its name service works on, but rabbitmqctl does not find it. It
 # registers again by itself.

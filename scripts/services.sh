@@ -57,6 +57,7 @@ hold() {
 adopt() {
   local was
   was=$(home_of "$ROOT")
+  [[ -n $was ]] || end_orphans
   if [[ -n $was && $was != "$ROOT" && $(home_of "$was") == "$was" ]]; then
     say "this tree is a copy of $was: its $STACK services start from empty data"
     rm -rf "$STACK_DIR"
