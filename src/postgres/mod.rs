@@ -3,6 +3,7 @@
 //! No function here decides anything; none keeps a transaction open across anything but
 //! PostgreSQL. Statements are prepared once per connection.
 
+pub mod event;
 pub mod idempotency;
 pub mod migrate;
 pub mod pool;
