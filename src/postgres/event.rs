@@ -3,10 +3,9 @@
 
 use tokio_postgres::Row;
 
+use super::inventory::{int, rules, stock};
 use super::{Conn, DbError, Statements as _};
-use crate::domain::event::{
-    Description, Event, EventStatus, SalesRules, Seating, Stock, WaitlistPolicy,
-};
+use crate::domain::event::{Description, Event};
 use crate::domain::ids::{EventId, OrganizationId};
 
 macro_rules! columns {
@@ -19,9 +18,8 @@ macro_rules! columns {
          updated_at, version"
     };
 }
-pub(super) use columns;
 
-/// The columns that [`from_row`] reads; `columns!()` for `concat!`.
+/// The columns that [`from_row`] reads.
 pub const COLUMNS: &str = columns!();
 
 const FIND: &str = concat!("SELECT ", columns!(), " FROM events WHERE id = $1");
@@ -76,52 +74,11 @@ pub fn from_row(row: &Row) -> Result<Event, DbError> {
             venue: row.try_get("venue")?,
         },
         rules: rules(row)?,
-        stock: Stock {
-            capacity: count(row, "capacity")?,
-            available: count(row, "available_slots")?,
-            confirmed: count(row, "confirmed_seats")?,
-            reserved: count(row, "reserved_seats")?,
-            waitlist_length: count(row, "waitlist_length")?,
-            last_waiting_number: row.try_get("last_waiting_number")?,
-            seat_cursor: count(row, "seat_cursor")?,
-            version: row.try_get("inventory_version")?,
-        },
+        stock: stock(row)?,
         has_seat_map: row.try_get("has_seat_map")?,
         cancel_reason: row.try_get("cancel_reason")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
         version: row.try_get("version")?,
     })
-}
-
-fn rules(row: &Row) -> Result<SalesRules, DbError> {
-    let status: &str = row.try_get("status")?;
-    let seating: &str = row.try_get("seating")?;
-    let policy: &str = row.try_get("waitlist_policy")?;
-    let max_bypass = count(row, "waitlist_max_bypass")?;
-    Ok(SalesRules {
-        status: EventStatus::parse(status).ok_or_else(|| corrupt("status", status))?,
-        seating: Seating::parse(seating).ok_or_else(|| corrupt("seating", seating))?,
-        max_seats_per_booking: count(row, "max_seats_per_booking")?,
-        policy: WaitlistPolicy::parse(policy, max_bypass)
-            .ok_or_else(|| corrupt("waitlist_policy", policy))?,
-        sales_open_at: row.try_get("sales_open_at")?,
-        sales_close_at: row.try_get("sales_close_at")?,
-        starts_at: row.try_get("starts_at")?,
-        ends_at: row.try_get("ends_at")?,
-    })
-}
-
-fn count(row: &Row, column: &'static str) -> Result<u32, DbError> {
-    let value: i32 = row.try_get(column)?;
-    u32::try_from(value).map_err(|_| corrupt(column, value))
-}
-
-fn corrupt(column: &'static str, value: impl ToString) -> DbError {
-    DbError::Corrupt { table: "events", column, value: value.to_string() }
-}
-
-/// Counts stay below a million by their rules.
-fn int(value: u32) -> i32 {
-    i32::try_from(value).unwrap_or(i32::MAX)
 }
