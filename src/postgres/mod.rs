@@ -4,11 +4,13 @@
 //! PostgreSQL. Statements are prepared once per connection.
 
 pub mod booking;
+pub mod event;
 pub mod idempotency;
 pub mod inventory;
 pub mod migrate;
 pub mod outbox;
 pub mod pool;
+pub mod seat_map;
 
 use std::ops::Deref;
 
