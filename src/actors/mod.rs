@@ -1,6 +1,7 @@
 //! CLOCKWORK. All long-lived tasks: each is one steppable function, which the supervisor loops in
 //! production and tests call by hand.
 
+pub mod housekeeper;
 pub mod supervisor;
 
 use crate::wake::Wake;

@@ -67,3 +67,17 @@ impl From<Lost> for Error {
         }
     }
 }
+
+/// For the log, and for actors, whose failures are only ever logged.
+impl From<Error> for anyhow::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(refusal) => Self::msg(format!("refused: {}", refusal.code())),
+            Error::Unavailable { part, cause: Some(cause), .. } => {
+                cause.context(format!("{part} is unavailable"))
+            }
+            Error::Unavailable { part, .. } => Self::msg(format!("{part} is unavailable")),
+            Error::Fault(cause) => cause,
+        }
+    }
+}

@@ -12,6 +12,7 @@ pub mod messages;
 pub mod notifications;
 pub mod once;
 pub mod organizations;
+pub mod vitals;
 
 use std::sync::Arc;
 
