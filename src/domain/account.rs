@@ -49,7 +49,7 @@ pub struct User {
     pub role: UserRole,
     /// Since when.
     pub created_at: Timestamp,
-    /// Rises with every change (ETag).
+    /// Rises with every change (`ETag`).
     pub version: i64,
 }
 

@@ -3,8 +3,11 @@
 //! No function here decides anything; none keeps a transaction open across anything but
 //! PostgreSQL. Statements are prepared once per connection.
 
+pub mod booking;
 pub mod idempotency;
+pub mod inventory;
 pub mod migrate;
+pub mod outbox;
 pub mod pool;
 pub mod vitals;
 
@@ -135,6 +138,11 @@ impl Tx {
         let tx = Self(Some(client));
         tx.batch_execute("BEGIN").await?;
         Ok(tx)
+    }
+
+    /// Takes over a connection whose `BEGIN` is the first statement of a flight.
+    pub(crate) fn adopt(client: Object) -> Self {
+        Self(Some(client))
     }
 
     /// Makes it true. If the answer is lost, whether it is true is unknown until asked again.
