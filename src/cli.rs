@@ -1,6 +1,6 @@
 //! The command line: one verb a file.
 
-pub mod demo;
+
 pub mod doctor;
 pub mod migrate;
 pub mod serve;
@@ -28,8 +28,6 @@ enum Command {
     Migrate(migrate::Args),
     /// Checks every dependency and says how to mend what it finds
     Doctor(doctor::Args),
-    /// Loads the demo: known accounts, two events on sale
-    Demo(demo::Args),
 }
 
 impl Cli {
@@ -43,7 +41,6 @@ impl Cli {
             Command::Migrate(args) => migrate::run(args, Config::load()?).await,
             // The doctor also examines settings that cannot be used.
             Command::Doctor(args) => doctor::run(args, Config::load()).await,
-            Command::Demo(args) => demo::run(args).await,
         }
     }
 }

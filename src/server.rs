@@ -191,7 +191,7 @@ fn furnish(config: Config) -> anyhow::Result<(App, Supervisor)> {
     let supervisor = Supervisor::new(clock.clone(), ids, pulse.clone());
     let app = App {
         db: Db::new(&config.postgres, config.postgres.pool_size)?,
-        redis: Redis,
+        redis: Redis::new(&config.redis)?,
         desk: Desk,
         wakes: Wakes::default(),
         background: supervisor.background(),
@@ -231,7 +231,8 @@ where
 
 /// What `/health/ready` asks.
 fn probes(app: &App) -> Vec<Probe> {
-    let (db, amqp) = (app.clone(), app.config.rabbitmq.url.clone());
+    let (db, redis) = (app.clone(), app.redis.clone());
+    let amqp = app.config.rabbitmq.url.clone();
     vec![
         Probe {
             name: "postgres",
@@ -239,6 +240,14 @@ fn probes(app: &App) -> Vec<Probe> {
             check: Box::new(move || {
                 let app = db.clone();
                 async move { vitals::ping(&app).await.map_err(anyhow::Error::from) }.boxed()
+            }),
+        },
+        Probe {
+            name: "redis",
+            required: false,
+            check: Box::new(move || {
+                let redis = redis.clone();
+                async move { Ok(redis.ping().await?) }.boxed()
             }),
         },
         Probe {
