@@ -1,6 +1,5 @@
 //! The command line: one verb a file.
 
-
 pub mod doctor;
 pub mod migrate;
 pub mod serve;

@@ -14,6 +14,7 @@ use futures_util::FutureExt as _;
 use lapin::{Connection, ConnectionProperties};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret as _;
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +22,12 @@ use crate::actors::housekeeper::Housekeeper;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::{Duty, Phase, Policy};
 use crate::app::accounts::{AccessTokens, Passwords, Revocations};
-use crate::app::bookings::desk::Desk;
+use crate::app::bookings::desk::{Desk, Job};
 use crate::app::{App, vitals};
 use crate::clock::{Clock, Ids};
 use crate::config::{Config, Role};
-use crate::http::{Door, Face};
 use crate::http::health::{Probe, Readiness};
+use crate::http::{Door, Face};
 use crate::postgres::Db;
 use crate::redis::Redis;
 use crate::telemetry;
@@ -64,10 +65,11 @@ impl Server {
     /// When the settings cannot be used or a port is taken.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let recorder = telemetry::metrics()?;
-        let (app, supervisor) = furnish(config)?;
+        let Furniture { app, supervisor, lanes } = furnish(config)?;
         let stopping = CancellationToken::new();
-        let mut server = Self { app, supervisor: Arc::new(supervisor), stopping, doors: Vec::new() };
-        roster(&server.supervisor, &server.app, &recorder);
+        let mut server =
+            Self { app, supervisor: Arc::new(supervisor), stopping, doors: Vec::new() };
+        roster(&server.supervisor, &server.app, lanes, &recorder);
         if server.app.config.plays(Role::Api)
             && let Err(error) = server.open(recorder)
         {
@@ -185,14 +187,23 @@ async fn shut(door: &Listener, drain: Duration, force: &CancellationToken) {
     timeout(CLOSE, door.handle.stop(false)).await.ok();
 }
 
+/// What `furnish` makes: the handles, and the other ends of those that lead to actors.
+struct Furniture {
+    app: App,
+    supervisor: Supervisor,
+    lanes: Vec<mpsc::Receiver<Job>>,
+}
+
 /// Makes the handles. Nothing connects yet, nothing runs yet.
-fn furnish(config: Config) -> anyhow::Result<(App, Supervisor)> {
+fn furnish(config: Config) -> anyhow::Result<Furniture> {
     let (clock, ids, pulse) = (Clock::default(), Ids, Pulse::default());
     let supervisor = Supervisor::new(clock.clone(), ids, pulse.clone());
+    let timeout = Duration::from_millis(config.booking.answer_timeout_ms);
+    let (desk, lanes) = Desk::new(config.booking.lanes, config.booking.queue_max, timeout);
     let app = App {
         db: Db::new(&config.postgres, config.postgres.pool_size)?,
         redis: Redis::new(&config.redis)?,
-        desk: Desk,
+        desk,
         wakes: Wakes::default(),
         background: supervisor.background(),
         passwords: Passwords,
@@ -203,11 +214,16 @@ fn furnish(config: Config) -> anyhow::Result<(App, Supervisor)> {
         pulse,
         config: Arc::new(config),
     };
-    Ok((app, supervisor))
+    Ok(Furniture { app, supervisor, lanes })
 }
 
 /// The roster: every long-lived task, in the order in which they start.
-fn roster(supervisor: &Supervisor, _app: &App, recorder: &PrometheusHandle) {
+fn roster(
+    supervisor: &Supervisor,
+    _app: &App,
+    _lanes: Vec<mpsc::Receiver<Job>>,
+    recorder: &PrometheusHandle,
+) {
     let upkeep = recorder.clone();
     chore(supervisor, "metrics-upkeep", UPKEEP, Wake::default(), move || {
         upkeep.run_upkeep();

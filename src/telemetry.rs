@@ -17,8 +17,7 @@ const SECONDS: [f64; 16] = [
     5.0, 10.0,
 ];
 /// Upper bounds of histograms of counts, such as batch sizes.
-const COUNTS: [f64; 11] =
-    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 /// Starts logging to standard error: pretty on a terminal, JSON otherwise, or as configured. With
 /// spans come the request id and whatever else they carry.
@@ -32,8 +31,7 @@ pub fn start_logs(config: &config::Log) -> anyhow::Result<()> {
         "json" => false,
         _ => std::io::stderr().is_terminal(),
     };
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start (in tests) keeps the first.
     if pretty {
         builder.with_target(false).try_init().ok();

@@ -1,8 +1,8 @@
 //! What an operator asks of the process itself: whether PostgreSQL answers, and what is owed.
 
 use super::{App, Result};
-pub use crate::postgres::vitals::Backlog;
 use crate::postgres::vitals as statements;
+pub use crate::postgres::vitals::Backlog;
 
 /// PostgreSQL answers.
 ///

@@ -63,8 +63,7 @@ pub async fn unmatched(request: HttpRequest, document: web::Data<Document>) -> H
     };
     let detail = format!("{} is not among {allow}", request.method());
     let status = StatusCode::METHOD_NOT_ALLOWED;
-    let mut response =
-        Problem::Malformed(status, "method_not_allowed", detail).error_response();
+    let mut response = Problem::Malformed(status, "method_not_allowed", detail).error_response();
     if let Ok(allow) = HeaderValue::from_str(allow) {
         response.headers_mut().insert(header::ALLOW, allow);
     }

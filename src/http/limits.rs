@@ -105,9 +105,7 @@ impl Limits {
         match client {
             _ if self.exempt_loopback && client.is_loopback() => None,
             IpAddr::V4(_) => Some(client),
-            IpAddr::V6(v6) => {
-                Some(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into())
-            }
+            IpAddr::V6(v6) => Some(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into()),
         }
     }
 

@@ -60,11 +60,7 @@ impl Door {
     ///
     /// # Errors
     /// When the settings of the limits cannot be used.
-    pub fn new(
-        app: App,
-        readiness: Readiness,
-        recorder: PrometheusHandle,
-    ) -> anyhow::Result<Self> {
+    pub fn new(app: App, readiness: Readiness, recorder: PrometheusHandle) -> anyhow::Result<Self> {
         let limits = Limits::new(&app.config.limits, &app.config.http.trusted_proxies)?;
         Ok(Self {
             limits: web::Data::new(limits),

@@ -16,10 +16,7 @@ const ANSWER_MAX: u64 = 8192;
 
 pub async fn examine(report: &mut Report, config: &Config) {
     let http = &config.http;
-    for (name, port) in [
-        ("http.be_port", http.be_port),
-        ("http.socket_port", http.socket_port),
-    ] {
+    for (name, port) in [("http.be_port", http.be_port), ("http.socket_port", http.socket_port)] {
         if port == 0 {
             report.ok(name, "any free port");
             continue;

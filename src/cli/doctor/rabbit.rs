@@ -1,12 +1,25 @@
 //! RabbitMQ, which carries what follows from a booking.
 
+use std::str::FromStr as _;
+use std::time::Duration;
+
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{FieldTable, ShortString};
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
 use secrecy::ExposeSecret as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::{Report, Status};
 use crate::config::Config;
+
+/// Oldest version with all that the queues use.
+const VERSION_MIN: (u32, u32) = (3, 8);
+/// How long the server may take to greet, and as much of it as is read.
+const GREETING: Duration = Duration::from_secs(2);
+const GREETING_MAX: u32 = 16_384;
 
 pub async fn examine(report: &mut Report, config: &Config) {
     let url = config.rabbitmq.url.expose_secret();
@@ -19,7 +32,7 @@ pub async fn examine(report: &mut Report, config: &Config) {
         }
     };
     report.ok("rabbitmq.connect", "answers");
-    version(report, &connection);
+    version(report, url).await;
     if let Err(error) = may_declare(&connection).await {
         let mend = "rabbitmqctl set_permissions -p <vhost> <user> '.*' '.*' '.*'";
         report.fail("rabbitmq.permission", error.to_string(), mend);
@@ -30,16 +43,43 @@ pub async fn examine(report: &mut Report, config: &Config) {
     connection.close(200, "examined".into()).await.ok();
 }
 
-fn version(report: &mut Report, connection: &Connection) {
-    let properties = connection.status().server_properties().unwrap_or_default();
-    let version = match properties.inner().get("version") {
-        Some(AMQPValue::LongString(version)) => version.to_string(),
-        _ => "unknown".to_owned(),
+async fn version(report: &mut Report, url: &str) {
+    // The client library keeps the server's properties to itself, so they are read from the
+    // greeting; over TLS they stay unknown.
+    let greeted = timeout(GREETING, greeting(url)).await.ok().flatten();
+    let Some(version) = greeted.as_deref().and_then(named_version) else {
+        return report.ok("rabbitmq.version", "not told");
     };
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     let mend = "upgrade RabbitMQ to 3.8 or later";
-    report.expect("rabbitmq.version", number >= (3, 8), version, Status::Warn, mend);
+    report.expect("rabbitmq.version", number >= VERSION_MIN, version, Status::Warn, mend);
+}
+
+/// What the server says first (AMQP 0-9-1, `connection.start`).
+async fn greeting(url: &str) -> Option<Vec<u8>> {
+    let uri = AMQPUri::from_str(url).ok()?;
+    if uri.scheme != AMQPScheme::AMQP {
+        return None;
+    }
+    let address = (uri.authority.host.as_str(), uri.authority.port);
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(b"AMQP\x00\x00\x09\x01").await.ok()?;
+    let mut head = [0_u8; 7];
+    stream.read_exact(&mut head).await.ok()?;
+    let size = u32::from_be_bytes(head.get(3..7)?.try_into().ok()?);
+    let mut frame = Vec::new();
+    stream.take(u64::from(size.min(GREETING_MAX))).read_to_end(&mut frame).await.ok()?;
+    Some(frame)
+}
+
+/// The long string under the key `version` in the table of properties.
+fn named_version(greeting: &[u8]) -> Option<&str> {
+    const KEY: &[u8] = b"\x07versionS";
+    let at = greeting.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+    let (size, text) = greeting.get(at..)?.split_at_checked(4)?;
+    let size = usize::try_from(u32::from_be_bytes(size.try_into().ok()?)).ok()?;
+    std::str::from_utf8(text.get(..size)?).ok()
 }
 
 /// A queue of our own that the broker removes with the connection.
