@@ -4,13 +4,17 @@
 //! PostgreSQL. Statements are prepared once per connection.
 
 pub mod booking;
+pub mod cascade;
+pub mod epoch;
 pub mod event;
 pub mod idempotency;
+pub mod integrity;
 pub mod inventory;
 pub mod migrate;
 pub mod outbox;
 pub mod pool;
 pub mod seat_map;
+pub mod vitals;
 
 use std::ops::Deref;
 
