@@ -3,9 +3,16 @@
 //! No function here decides anything; none keeps a transaction open across anything but
 //! PostgreSQL. Statements are prepared once per connection.
 
+pub mod account;
+pub mod api_key;
+pub mod audit;
 pub mod idempotency;
+pub mod invitation;
 pub mod migrate;
+pub mod organization;
+pub mod outbox;
 pub mod pool;
+pub mod refresh_token;
 
 use std::ops::Deref;
 
