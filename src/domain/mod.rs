@@ -3,9 +3,14 @@
 //! Nouns name the files. A value that exists is valid: private fields, one way in.
 
 pub mod account;
+pub mod booking;
+pub mod event;
+pub mod event_patch;
 pub mod fact;
 pub mod ids;
+pub mod inventory;
 pub mod organization;
 pub mod refusal;
 pub mod submission;
 pub mod text;
+pub mod waitlist;

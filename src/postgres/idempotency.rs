@@ -52,7 +52,7 @@ pub async fn save(
     reply: &Reply,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    let status = i16::try_from(reply.status).unwrap_or(i16::MAX);
+    let status = status(reply);
     let Submission { principal, route, key, fingerprint } = submission;
     let print = fingerprint.as_slice();
     tx.run(SAVE, &[principal, route, key, &print, &status, &reply.body, &reply.location, &now])
@@ -63,6 +63,10 @@ pub async fn save(
 /// Forgets answers older than `before` and says how many.
 pub async fn prune(conn: &Conn, before: Timestamp) -> Result<u64, DbError> {
     conn.run(PRUNE, &[&before]).await
+}
+
+pub(super) fn status(reply: &Reply) -> i16 {
+    i16::try_from(reply.status).unwrap_or(i16::MAX)
 }
 
 pub(super) fn reply(row: &tokio_postgres::Row) -> Result<Reply, DbError> {

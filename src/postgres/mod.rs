@@ -6,7 +6,9 @@
 pub mod account;
 pub mod api_key;
 pub mod audit;
+pub mod booking;
 pub mod idempotency;
+pub mod inventory;
 pub mod invitation;
 pub mod migrate;
 pub mod organization;
@@ -141,6 +143,11 @@ impl Tx {
         let tx = Self(Some(client));
         tx.batch_execute("BEGIN").await?;
         Ok(tx)
+    }
+
+    /// Takes over a connection whose `BEGIN` is the first statement of a flight.
+    pub(crate) fn adopt(client: Object) -> Self {
+        Self(Some(client))
     }
 
     /// Makes it true. If the answer is lost, whether it is true is unknown until asked again.
