@@ -3,6 +3,9 @@
 //! No function here decides anything; none keeps a transaction open across anything but
 //! PostgreSQL. Statements are prepared once per connection.
 
+pub mod account;
+pub mod api_key;
+pub mod audit;
 pub mod booking;
 pub mod cascade;
 pub mod epoch;
@@ -10,9 +13,12 @@ pub mod event;
 pub mod idempotency;
 pub mod integrity;
 pub mod inventory;
+pub mod invitation;
 pub mod migrate;
+pub mod organization;
 pub mod outbox;
 pub mod pool;
+pub mod refresh_token;
 pub mod seat_map;
 pub mod vitals;
 

@@ -18,6 +18,7 @@ use crate::actors::supervisor::Supervisor;
 use crate::actors::waitlist_sweeper::WaitlistSweeper;
 use crate::actors::{Actor, Duty, Phase, Policy};
 use crate::app::App;
+use crate::app::accounts::revocations;
 use crate::app::bookings::desk::Intake;
 use crate::app::bookings::settle::Settler;
 use crate::app::bookings::show::Publication;
@@ -47,6 +48,11 @@ pub fn start(
     if app.config.plays(Role::Workers) {
         workers(supervisor, app);
     }
+    let handles = app.clone();
+    chore(supervisor, "revocations", RUNG, move || {
+        let app = handles.clone();
+        async move { Ok(revocations::load(&app).await?) }
+    });
     let upkeep = recorder.clone();
     chore(supervisor, "metrics-upkeep", UPKEEP, move || {
         upkeep.run_upkeep();
