@@ -57,7 +57,10 @@ impl OutboxRelay {
         let claimed = ahead.map(|ahead| self.ahead = ahead);
         let outcomes = outcomes?;
         if let Err(error) = claimed {
-            tracing::warn!(error = format!("{:#}", anyhow!(error)), "the next batch is not claimed");
+            tracing::warn!(
+                error = format!("{:#}", anyhow!(error)),
+                "the next batch is not claimed"
+            );
         }
         Ok(outcomes)
     }

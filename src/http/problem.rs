@@ -192,6 +192,7 @@ pub const CATALOGUE: &[(&str, u16, &str, &str)] = &[
         "The version in If-Match is not the current one. Read it again, then change it.",
     ),
     ("too_large", 413, "The body is too large", "See http.body_limit_bytes."),
+    ("uri_too_long", 414, "The path and query are too long", "Send less in the address."),
     (
         "unsupported_media_type",
         415,
@@ -216,6 +217,7 @@ pub const CATALOGUE: &[(&str, u16, &str, &str)] = &[
         "Too many requests",
         "Slow down; Retry-After says when to come back.",
     ),
+    ("headers_too_large", 431, "The headers are too large", "Send fewer or shorter headers."),
     (
         "internal",
         500,

@@ -50,7 +50,8 @@ pub async fn save(conn: &Conn, letters: &[DeadLetter]) -> Result<(), DbError> {
     }
     let ids: Vec<Uuid> = letters.iter().map(|letter| letter.id.0).collect();
     let sources: Vec<&str> = letters.iter().map(|letter| letter.source.as_str()).collect();
-    let messages: Vec<String> = letters.iter().map(|letter| letter.message_id.to_string()).collect();
+    let messages: Vec<String> =
+        letters.iter().map(|letter| letter.message_id.to_string()).collect();
     let kinds: Vec<&str> = letters.iter().map(|letter| letter.kind.as_str()).collect();
     let payloads: Vec<&str> = letters.iter().map(|letter| letter.payload.as_str()).collect();
     let correlations: Vec<_> = letters.iter().map(|l| l.correlation_id.as_deref()).collect();

@@ -53,7 +53,7 @@ pub async fn save(
     reply: &Reply,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    let status = i16::try_from(reply.status).unwrap_or(i16::MAX);
+    let status = status(reply);
     let Submission { principal, route, key, fingerprint } = submission;
     let print = fingerprint.as_slice();
     tx.run(SAVE, &[principal, route, key, &print, &status, &reply.body, &reply.location, &now])
@@ -64,6 +64,10 @@ pub async fn save(
 /// Forgets up to `limit` answers older than `before` and says how many.
 pub async fn prune(conn: &Conn, before: Timestamp, limit: i64) -> Result<u64, DbError> {
     conn.run(PRUNE, &[&before, &limit]).await
+}
+
+pub(super) fn status(reply: &Reply) -> i16 {
+    i16::try_from(reply.status).unwrap_or(i16::MAX)
 }
 
 pub(super) fn reply(row: &tokio_postgres::Row) -> Result<Reply, DbError> {

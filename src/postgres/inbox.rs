@@ -191,17 +191,7 @@ pub async fn finish(
     let dead: Vec<_> = ends.iter().map(|end| end.dead_at).collect();
     conn.run(
         FINISH,
-        &[
-            &streams,
-            &revisions,
-            &service.name(),
-            &now,
-            &fences,
-            &statuses,
-            &errors,
-            &next,
-            &dead,
-        ],
+        &[&streams, &revisions, &service.name(), &now, &fences, &statuses, &errors, &next, &dead],
     )
     .await
 }
@@ -224,10 +214,7 @@ pub async fn reset(
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn stats(
-    conn: &Conn,
-    service: Option<ServiceContext>,
-) -> Result<Vec<Count>, DbError> {
+pub async fn stats(conn: &Conn, service: Option<ServiceContext>) -> Result<Vec<Count>, DbError> {
     let service = service.map(ServiceContext::name);
     let rows = conn.rows(STATS, &[&service]).await?;
     rows.iter()

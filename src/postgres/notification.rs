@@ -74,9 +74,7 @@ pub async fn insert(conn: &Conn, entries: &[Notification]) -> Result<u64, DbErro
     let created: Vec<Timestamp> = entries.iter().map(|entry| entry.created_at).collect();
     conn.run(
         INSERT,
-        &[
-            &ids, &users, &messages, &kinds, &events, &bookings, &titles, &bodies, &data, &created,
-        ],
+        &[&ids, &users, &messages, &kinds, &events, &bookings, &titles, &bodies, &data, &created],
     )
     .await
 }

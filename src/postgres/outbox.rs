@@ -132,6 +132,16 @@ pub fn payload(fact: &Fact) -> String {
     serde_json::to_string(&payload).unwrap_or_default()
 }
 
+/// Prepares the statement of [`append`], for those who run it in a pipelined flight: there nothing
+/// may wait for a preparation.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn prepare(conn: &Conn) -> Result<(), DbError> {
+    conn.prepare_cached(INSERT).await?;
+    Ok(())
+}
+
 /// Writes facts in the transaction of their cause, in their order, with one statement.
 ///
 /// # Errors
@@ -282,11 +292,7 @@ pub async fn claim(
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn mark_sent(
-    conn: &Conn,
-    messages: &[&Claimed],
-    now: Timestamp,
-) -> Result<u64, DbError> {
+pub async fn mark_sent(conn: &Conn, messages: &[&Claimed], now: Timestamp) -> Result<u64, DbError> {
     let (seqs, fences) = keys(messages);
     conn.run(MARK_SENT, &[&seqs, &fences, &now]).await
 }

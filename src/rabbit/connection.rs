@@ -25,8 +25,8 @@ impl Link {
     /// When the URL cannot be understood, or RabbitMQ is away or does not let us in.
     pub async fn open(url: &SecretString, name: &str) -> Result<Self, RabbitError> {
         let uri = parse(url.expose_secret())?;
-        let properties =
-            ConnectionProperties::default().with_connection_name(format!("happening {name}").into());
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("happening {name}").into());
         let connection = in_time(Connection::connect_uri(uri, properties)).await?;
         Ok(Self { connection })
     }

@@ -67,10 +67,7 @@ impl Consumer {
         Ok(self.channel.basic_ack(last.delivery_tag, all).await?)
     }
 
-    fn delivered(
-        &self,
-        next: Option<lapin::Result<Delivery>>,
-    ) -> Result<Delivery, RabbitError> {
+    fn delivered(&self, next: Option<lapin::Result<Delivery>>) -> Result<Delivery, RabbitError> {
         match next {
             Some(delivery) => Ok(delivery?),
             None => Err(RabbitError::QueueGone(self.queue.clone())),

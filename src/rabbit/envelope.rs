@@ -193,10 +193,10 @@ fn check(id: MessageId, body: Body) -> Result<Content, Defect> {
     }
     let invitation = body.invitation_id.zip(body.organization_id);
     let aggregate_id = body.booking_id.or(body.event_id).or(body.invitation_id).unwrap_or(id.0);
-    let fan_out = body.origin_id.zip(body.after_booking_id).map(|(origin, after)| FanOut {
-        origin: MessageId(origin),
-        after: BookingId(after),
-    });
+    let fan_out = body
+        .origin_id
+        .zip(body.after_booking_id)
+        .map(|(origin, after)| FanOut { origin: MessageId(origin), after: BookingId(after) });
     Ok(Content {
         fact: Fact {
             kind,

@@ -74,8 +74,10 @@ impl Topology {
             let mut arguments = FieldTable::default();
             let ttl = i64::try_from(*delay_ms).unwrap_or(i64::MAX);
             arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl));
-            arguments
-                .insert("x-dead-letter-exchange".into(), AMQPValue::LongString(String::new().into()));
+            arguments.insert(
+                "x-dead-letter-exchange".into(),
+                AMQPValue::LongString(String::new().into()),
+            );
             arguments.insert(
                 "x-dead-letter-routing-key".into(),
                 AMQPValue::LongString(self.queue.clone().into()),

@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::later;
 use crate::clock::Ids;
 use crate::config;
-pub use crate::domain::processing::{ProcessingStatus, ServiceContext};
 use crate::domain::processing::backoff_ms;
+pub use crate::domain::processing::{ProcessingStatus, ServiceContext};
 use crate::postgres::inbox::{self, Finish};
 pub use crate::postgres::inbox::{Claim, Key};
 use crate::postgres::{Db, DbError};
@@ -43,6 +43,17 @@ impl ProcessingStats {
     /// All of them.
     pub fn total(&self) -> i64 {
         self.processing + self.processed + self.failed + self.skipped
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.processing += other.processing;
+        self.processed += other.processed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.dead += other.dead;
+        self
     }
 
     fn add(&mut self, count: &inbox::Count) {
