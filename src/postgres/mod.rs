@@ -4,6 +4,7 @@
 //! PostgreSQL. Statements are prepared once per connection.
 
 pub mod booking;
+pub mod booking_views;
 pub mod event;
 pub mod idempotency;
 pub mod inventory;
