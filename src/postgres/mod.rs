@@ -147,6 +147,11 @@ impl Tx {
         Self(Some(client))
     }
 
+    /// Returns the connection after a flight that ended with `COMMIT`.
+    pub(crate) fn settled(mut self) {
+        drop(self.0.take());
+    }
+
     /// Makes it true. If the answer is lost, whether it is true is unknown until asked again.
     pub async fn commit(self) -> Result<(), DbError> {
         self.end("COMMIT").await
