@@ -68,3 +68,15 @@ pub struct Page<T> {
     /// The key of the last item if there is more.
     pub next: Option<String>,
 }
+
+impl<T> Page<T> {
+    /// The first `limit` of `items`, which were asked for with one more to see whether there is
+    /// one; `key` names an item for the next page to start after.
+    pub fn cut(mut items: Vec<T>, limit: i64, key: impl FnOnce(&T) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(key);
+        Self { items, next }
+    }
+}

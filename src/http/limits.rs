@@ -15,4 +15,9 @@ impl Limits {
     pub fn check_account(&self, _user: UserId, _request: &HttpRequest) -> Result<(), Problem> {
         Ok(())
     }
+
+    /// Counts a sign-up or sign-in against its address and its e-mail address.
+    pub fn check_sign_in(&self, _request: &HttpRequest, _email: &str) -> Result<(), Problem> {
+        Ok(())
+    }
 }
