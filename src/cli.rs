@@ -4,6 +4,7 @@ pub mod doctor;
 pub mod migrate;
 pub mod serve;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -42,4 +43,11 @@ impl Cli {
             Command::Doctor(args) => doctor::run(args, Config::load()).await,
         }
     }
+}
+
+/// Prints to standard output; unlike `println!`, a reader that has gone away is no panic.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
 }

@@ -99,15 +99,15 @@ fn complete(document: &mut Value) {
     });
     document["servers"] = json!([{ "url": "/" }]);
     let components = &mut document["components"];
-    components["securitySchemes"]["bearer"] = json!({
+    components["securitySchemes"] = json!({ "bearer": {
         "type": "http",
         "scheme": "bearer",
         "description": "An access token, or an API key (`hk_…`) with the scopes it needs.",
-    });
-    components["responses"]["Problem"] = json!({
+    }});
+    components["responses"] = json!({ "Problem": {
         "description": "What went wrong (RFC 9457); see `/problems`.",
         "content": { MEDIA_TYPE: { "schema": { "$ref": "#/components/schemas/ProblemBody" } } },
-    });
+    }});
     add_schema::<ProblemBody>(&mut components["schemas"]);
     let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else { return };
     for (path, item) in paths {
