@@ -5,12 +5,14 @@
 pub mod account;
 pub mod booking;
 pub mod event;
+pub mod event_draft;
 pub mod event_patch;
 pub mod fact;
 pub mod ids;
 pub mod inventory;
 pub mod organization;
 pub mod refusal;
+pub mod seat_map;
 pub mod submission;
 pub mod text;
 pub mod waitlist;

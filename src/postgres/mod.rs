@@ -4,11 +4,13 @@
 //! PostgreSQL. Statements are prepared once per connection.
 
 pub mod booking;
+pub mod event;
 pub mod idempotency;
 pub mod inventory;
 pub mod migrate;
 pub mod outbox;
 pub mod pool;
+pub mod seat_map;
 pub mod vitals;
 
 use std::ops::Deref;
@@ -143,6 +145,11 @@ impl Tx {
     /// Takes over a connection whose `BEGIN` is the first statement of a flight.
     pub(crate) fn adopt(client: Object) -> Self {
         Self(Some(client))
+    }
+
+    /// Returns the connection after a flight that ended with `COMMIT`.
+    pub(crate) fn settled(mut self) {
+        drop(self.0.take());
     }
 
     /// Makes it true. If the answer is lost, whether it is true is unknown until asked again.

@@ -90,6 +90,16 @@ pub fn payload(fact: &Fact) -> String {
     serde_json::to_string(&payload).unwrap_or_default()
 }
 
+/// Prepares the statement of [`append`], for those who run it in a pipelined flight: there nothing
+/// may wait for a preparation.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn prepare(conn: &Conn) -> Result<(), DbError> {
+    conn.prepare_cached(INSERT).await?;
+    Ok(())
+}
+
 /// Writes facts in the transaction of their cause, in their order, with one statement.
 ///
 /// # Errors

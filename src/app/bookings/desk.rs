@@ -48,7 +48,10 @@ pub enum Command {
         reason: Option<String>,
     },
     /// Some more bookings of a cancelled event are cancelled.
-    Close,
+    Close {
+        /// All before this one are.
+        after: Option<BookingId>,
+    },
     /// Whoever can be promoted is.
     Sweep,
 }
@@ -60,8 +63,10 @@ pub enum Outcome {
     Booking(Booking),
     /// The event as it is now.
     Event(Box<Event>),
-    /// Nothing to show; whether the same command should be given again.
-    More(bool),
+    /// The last booking that was cancelled with its event; `None`: none is left.
+    Closed(Option<BookingId>),
+    /// Whoever could be promoted was.
+    Swept,
 }
 
 /// How the door will answer an outcome; kept beside the effect under the idempotency key.

@@ -1,3 +1,4 @@
 //! Bookings: everything that changes an event's inventory, and what reads it.
 
 pub mod desk;
+pub mod settle;
