@@ -281,3 +281,6 @@ fn probes(app: &App) -> Vec<Probe> {
         },
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,11 +30,12 @@ const ABOUT: &str = "People see free seats, book them, wait in a fair queue and 
     the same way. `Idempotency-Key` makes every creating POST safe to repeat.";
 
 /// Statuses that any operation may answer with, whatever it does: (status, problem code).
-const COMMON: [(&str, &str); 12] = [
+const COMMON: [(&str, &str); 13] = [
     ("400", "malformed"),
     ("401", "unauthenticated"),
     ("403", "forbidden"),
     ("404", "not_found"),
+    ("408", "request_timeout"),
     ("409", "request_in_flight"),
     ("412", "version_mismatch"),
     ("413", "too_large"),
