@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::housekeeper::Housekeeper;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::{Duty, Phase, Policy};
-use crate::app::accounts::{AccessTokens, Passwords, Revocations};
+use crate::app::accounts::{AccessTokens, Passwords, Revocations, prune, revocations};
 use crate::app::bookings::desk::{Desk, Job};
 use crate::app::{App, vitals};
 use crate::clock::{Clock, Ids};
@@ -35,6 +35,10 @@ use crate::wake::{Pulse, Wake, Wakes};
 
 /// How often histograms are folded: what is recorded between is kept raw, in memory.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// How soon a deactivation elsewhere is known here.
+const REVOCATIONS: Duration = Duration::from_secs(1);
+/// How often what has expired is forgotten.
+const CLEANUP: Duration = Duration::from_mins(10);
 /// Connections that wait in the kernel for a worker.
 const BACKLOG: u32 = 4096;
 /// Most threads that serve requests.
@@ -187,6 +191,15 @@ async fn shut(door: &Listener, drain: Duration, force: &CancellationToken) {
     timeout(CLOSE, door.handle.stop(false)).await.ok();
 }
 
+/// The handles alone, for commands that look or mend and go: nothing runs behind them, and the
+/// desk is closed.
+///
+/// # Errors
+/// When the settings cannot be used.
+pub fn handles(config: Config) -> anyhow::Result<App> {
+    Ok(furnish(config)?.app)
+}
+
 /// What `furnish` makes: the handles, and the other ends of those that lead to actors.
 struct Furniture {
     app: App,
@@ -206,9 +219,9 @@ fn furnish(config: Config) -> anyhow::Result<Furniture> {
         desk,
         wakes: Wakes::default(),
         background: supervisor.background(),
-        passwords: Passwords,
-        tokens: AccessTokens,
-        revocations: Revocations,
+        passwords: Passwords::new(&config.auth),
+        tokens: AccessTokens::new(&config.auth, clock.clone()),
+        revocations: Revocations::default(),
         clock,
         ids,
         pulse,
@@ -220,7 +233,7 @@ fn furnish(config: Config) -> anyhow::Result<Furniture> {
 /// The roster: every long-lived task, in the order in which they start.
 fn roster(
     supervisor: &Supervisor,
-    _app: &App,
+    app: &App,
     _lanes: Vec<mpsc::Receiver<Job>>,
     recorder: &PrometheusHandle,
 ) {
@@ -228,6 +241,23 @@ fn roster(
     chore(supervisor, "metrics-upkeep", UPKEEP, Wake::default(), move || {
         upkeep.run_upkeep();
         async { Ok(()) }
+    });
+    let revoked = app.clone();
+    chore(supervisor, "revocations", REVOCATIONS, Wake::default(), move || {
+        let app = revoked.clone();
+        async move { Ok(revocations::load(&app).await?) }
+    });
+    if !app.config.plays(Role::Workers) {
+        return;
+    }
+    let pruned = app.clone();
+    chore(supervisor, "sign-in-cleanup", CLEANUP, Wake::default(), move || {
+        let app = pruned.clone();
+        async move {
+            let pruned = prune::prune(&app).await?;
+            tracing::debug!(pruned, "forgot expired sign-ins");
+            Ok(())
+        }
     });
 }
 

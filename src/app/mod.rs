@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod bookings;
+pub mod demo;
 pub mod error;
 pub mod events;
 pub mod integrity;
@@ -70,4 +71,16 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The key of the last item if there is more.
     pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The first `limit` of `items`, which were asked for with one more to see whether there is
+    /// one; `key` names an item for the next page to start after.
+    pub fn cut(mut items: Vec<T>, limit: i64, key: impl FnOnce(&T) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(key);
+        Self { items, next }
+    }
 }

@@ -1,12 +1,16 @@
 //! DOOR. The route table on one screen; extractors that grant; one file a noun.
 
+pub mod accounts;
+pub mod api_keys;
 pub mod body;
 pub mod caller;
 pub mod docs;
 pub mod guard;
 pub mod health;
+pub mod invitations;
 pub mod limits;
 pub mod metrics;
+pub mod organizations;
 pub mod page;
 pub mod problem;
 pub mod reply;
@@ -29,7 +33,9 @@ use self::limits::Limits;
 use crate::app::App;
 
 /// The API: one line a noun.
-fn api(_cfg: &mut ServiceConfig<'_>) {}
+fn api(cfg: &mut ServiceConfig<'_>) {
+    cfg.configure(accounts::routes).configure(organizations::routes).configure(invitations::routes);
+}
 
 /// What stands at the root, besides the pages of `docs.rs`.
 fn root(cfg: &mut ServiceConfig<'_>) {

@@ -3,13 +3,20 @@
 //! No function here decides anything; none keeps a transaction open across anything but
 //! PostgreSQL. Statements are prepared once per connection.
 
+pub mod account;
+pub mod api_key;
+pub mod audit;
 pub mod booking;
+pub mod demo;
 pub mod event;
 pub mod idempotency;
 pub mod inventory;
+pub mod invitation;
 pub mod migrate;
+pub mod organization;
 pub mod outbox;
 pub mod pool;
+pub mod refresh_token;
 pub mod seat_map;
 pub mod vitals;
 
