@@ -1,9 +1,11 @@
 //! The command line: one verb a file.
 
+pub mod demo;
 pub mod doctor;
 pub mod migrate;
 pub mod serve;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +29,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Checks every dependency and says how to mend what it finds
     Doctor(doctor::Args),
+    /// Loads the demo (known accounts, two events on sale) and, with --serve, serves it
+    Demo(demo::Args),
 }
 
 impl Cli {
@@ -40,6 +44,14 @@ impl Cli {
             Command::Migrate(args) => migrate::run(args, Config::load()?).await,
             // The doctor also examines settings that cannot be used.
             Command::Doctor(args) => doctor::run(args, Config::load()).await,
+            Command::Demo(args) => demo::run(args).await,
         }
     }
+}
+
+/// Prints to standard output; unlike `println!`, a reader that has gone away is no panic.
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
 }

@@ -182,6 +182,15 @@ async fn shut(door: &Listener, drain: Duration, force: &CancellationToken) {
     timeout(CLOSE, door.handle.stop(false)).await.ok();
 }
 
+/// The handles alone, for commands that look or mend and go: nothing runs behind them, and the
+/// desk is closed.
+///
+/// # Errors
+/// When the settings cannot be used.
+pub fn handles(config: Config) -> anyhow::Result<App> {
+    Ok(furnish(config)?.app)
+}
+
 /// What `furnish` makes: the handles, and the other ends of those that lead to actors.
 struct Furniture {
     app: App,
@@ -248,3 +257,6 @@ fn probes(app: &App) -> Vec<Probe> {
         },
     ]
 }
+
+#[cfg(test)]
+mod tests;

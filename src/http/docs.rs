@@ -30,11 +30,12 @@ const ABOUT: &str = "People see free seats, book them, wait in a fair queue and 
     the same way. `Idempotency-Key` makes every creating POST safe to repeat.";
 
 /// Statuses that any operation may answer with, whatever it does: (status, problem code).
-const COMMON: [(&str, &str); 12] = [
+const COMMON: [(&str, &str); 13] = [
     ("400", "malformed"),
     ("401", "unauthenticated"),
     ("403", "forbidden"),
     ("404", "not_found"),
+    ("408", "request_timeout"),
     ("409", "request_in_flight"),
     ("412", "version_mismatch"),
     ("413", "too_large"),
@@ -99,15 +100,15 @@ fn complete(document: &mut Value) {
     });
     document["servers"] = json!([{ "url": "/" }]);
     let components = &mut document["components"];
-    components["securitySchemes"]["bearer"] = json!({
+    components["securitySchemes"] = json!({ "bearer": {
         "type": "http",
         "scheme": "bearer",
         "description": "An access token, or an API key (`hk_…`) with the scopes it needs.",
-    });
-    components["responses"]["Problem"] = json!({
+    }});
+    components["responses"] = json!({ "Problem": {
         "description": "What went wrong (RFC 9457); see `/problems`.",
         "content": { MEDIA_TYPE: { "schema": { "$ref": "#/components/schemas/ProblemBody" } } },
-    });
+    }});
     add_schema::<ProblemBody>(&mut components["schemas"]);
     let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else { return };
     for (path, item) in paths {

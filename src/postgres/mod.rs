@@ -8,6 +8,7 @@ pub mod api_key;
 pub mod audit;
 pub mod booking;
 pub mod cascade;
+pub mod demo;
 pub mod epoch;
 pub mod event;
 pub mod idempotency;

@@ -18,7 +18,7 @@ use crate::actors::supervisor::Supervisor;
 use crate::actors::waitlist_sweeper::WaitlistSweeper;
 use crate::actors::{Actor, Duty, Phase, Policy};
 use crate::app::App;
-use crate::app::accounts::revocations;
+use crate::app::accounts::{prune, revocations};
 use crate::app::bookings::desk::Intake;
 use crate::app::bookings::settle::Settler;
 use crate::app::bookings::show::Publication;
@@ -34,6 +34,10 @@ const PUBLICATIONS: usize = 4096;
 const RUNG: Duration = Duration::from_secs(1);
 /// How often queues and cancelled events are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How soon a deactivation elsewhere is known here.
+const REVOCATIONS: Duration = Duration::from_secs(1);
+/// How often what has expired is forgotten.
+const CLEANUP: Duration = Duration::from_mins(10);
 /// How often histograms are folded: what is recorded between is kept raw, in memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -47,9 +51,10 @@ pub fn start(
     desk(supervisor, app, lanes)?;
     if app.config.plays(Role::Workers) {
         workers(supervisor, app);
+        cleanup(supervisor, app);
     }
     let handles = app.clone();
-    chore(supervisor, "revocations", RUNG, move || {
+    chore(supervisor, "revocations", REVOCATIONS, move || {
         let app = handles.clone();
         async move { Ok(revocations::load(&app).await?) }
     });
@@ -129,6 +134,19 @@ fn workers(supervisor: &Supervisor, app: &App) {
     enter(supervisor, duty_of("reconciler", &app.wakes.reconciler, tick), move || {
         let batch_max = handles.config.reconciler.batch_max;
         Reconciler::new(handles.db.clone(), handles.redis.clone(), batch_max)
+    });
+}
+
+/// Forgets what has expired.
+fn cleanup(supervisor: &Supervisor, app: &App) {
+    let handles = app.clone();
+    chore(supervisor, "sign-in-cleanup", CLEANUP, move || {
+        let app = handles.clone();
+        async move {
+            let pruned = prune::prune(&app).await?;
+            tracing::debug!(pruned, "forgot expired sign-ins");
+            Ok(())
+        }
     });
 }
 
