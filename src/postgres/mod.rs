@@ -8,16 +8,24 @@ pub mod api_key;
 pub mod audit;
 pub mod booking;
 pub mod booking_views;
+pub mod cascade;
+pub mod dead_letter;
+pub mod demo;
+pub mod epoch;
 pub mod event;
 pub mod idempotency;
+pub mod inbox;
+pub mod integrity;
 pub mod inventory;
 pub mod invitation;
 pub mod migrate;
+pub mod notification;
 pub mod organization;
 pub mod outbox;
 pub mod pool;
 pub mod refresh_token;
 pub mod seat_map;
+pub mod vitals;
 
 use std::ops::Deref;
 
