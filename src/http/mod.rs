@@ -3,8 +3,12 @@
 pub mod accounts;
 pub mod api_keys;
 pub mod body;
+pub mod booking_lists;
+pub mod bookings;
 pub mod caller;
 pub mod docs;
+pub mod event_body;
+pub mod events;
 pub mod guard;
 pub mod health;
 pub mod invitations;
@@ -14,6 +18,7 @@ pub mod organizations;
 pub mod page;
 pub mod problem;
 pub mod reply;
+pub mod seats;
 pub mod time;
 pub mod trace;
 
@@ -36,6 +41,8 @@ use crate::app::App;
 fn api(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(accounts::routes)
         .configure(api_keys::routes)
+        .configure(bookings::routes)
+        .configure(events::routes)
         .configure(invitations::routes)
         .configure(organizations::routes);
 }
