@@ -3,6 +3,8 @@
 //! `furnish` makes the handles, `roster` starts the actors, `Server` opens the doors and, at the
 //! end, closes everything in the order in which work flows: doors, consumers, relay, pools.
 
+mod roster;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +16,12 @@ use futures_util::FutureExt as _;
 use lapin::{Connection, ConnectionProperties};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret as _;
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::housekeeper::Housekeeper;
 use crate::actors::supervisor::Supervisor;
-use crate::actors::{Duty, Phase, Policy};
-use crate::app::accounts::{AccessTokens, Passwords, Revocations, prune, revocations};
-use crate::app::bookings::desk::{Desk, Job};
+use crate::app::accounts::{AccessTokens, Passwords, Revocations};
+use crate::app::bookings::desk::{Desk, Intake};
 use crate::app::{App, vitals};
 use crate::clock::{Clock, Ids};
 use crate::config::{Config, Role};
@@ -31,14 +30,8 @@ use crate::http::{Door, Face};
 use crate::postgres::Db;
 use crate::redis::Redis;
 use crate::telemetry;
-use crate::wake::{Pulse, Wake, Wakes};
+use crate::wake::{Pulse, Wakes};
 
-/// How often histograms are folded: what is recorded between is kept raw, in memory.
-const UPKEEP: Duration = Duration::from_secs(5);
-/// How soon a deactivation elsewhere is known here.
-const REVOCATIONS: Duration = Duration::from_secs(1);
-/// How often what has expired is forgotten.
-const CLEANUP: Duration = Duration::from_mins(10);
 /// Connections that wait in the kernel for a worker.
 const BACKLOG: u32 = 4096;
 /// Most threads that serve requests.
@@ -73,7 +66,7 @@ impl Server {
         let stopping = CancellationToken::new();
         let mut server =
             Self { app, supervisor: Arc::new(supervisor), stopping, doors: Vec::new() };
-        roster(&server.supervisor, &server.app, lanes, &recorder);
+        roster::start(&server.supervisor, &server.app, lanes, &recorder)?;
         if server.app.config.plays(Role::Api)
             && let Err(error) = server.open(recorder)
         {
@@ -122,12 +115,10 @@ impl Server {
         let deadlines = &self.app.config.stop;
         let drain = Duration::from_millis(deadlines.drain_ms);
         let force = self.supervisor.force();
-        let doors = async {
-            let doors = std::mem::take(&mut self.doors);
-            let shut = doors.iter().map(|door| shut(door, drain, &force));
-            futures_util::future::join_all(shut).await;
-        };
-        tokio::join!(doors, self.supervisor.stop_phase(Phase::Intake, drain));
+        // The desk works on until everybody who was let in has an answer.
+        let doors = std::mem::take(&mut self.doors);
+        let shut = doors.iter().map(|door| shut(door, drain, &force));
+        futures_util::future::join_all(shut).await;
         self.supervisor.stop(deadlines).await;
         timeout(CLOSE, async { self.app.db.close() }).await.ok();
         tracing::info!("stopped");
@@ -204,7 +195,7 @@ pub fn handles(config: Config) -> anyhow::Result<App> {
 struct Furniture {
     app: App,
     supervisor: Supervisor,
-    lanes: Vec<mpsc::Receiver<Job>>,
+    lanes: Vec<Intake>,
 }
 
 /// Makes the handles. Nothing connects yet, nothing runs yet.
@@ -228,51 +219,6 @@ fn furnish(config: Config) -> anyhow::Result<Furniture> {
         config: Arc::new(config),
     };
     Ok(Furniture { app, supervisor, lanes })
-}
-
-/// The roster: every long-lived task, in the order in which they start.
-fn roster(
-    supervisor: &Supervisor,
-    app: &App,
-    _lanes: Vec<mpsc::Receiver<Job>>,
-    recorder: &PrometheusHandle,
-) {
-    let upkeep = recorder.clone();
-    chore(supervisor, "metrics-upkeep", UPKEEP, Wake::default(), move || {
-        upkeep.run_upkeep();
-        async { Ok(()) }
-    });
-    let revoked = app.clone();
-    chore(supervisor, "revocations", REVOCATIONS, Wake::default(), move || {
-        let app = revoked.clone();
-        async move { Ok(revocations::load(&app).await?) }
-    });
-    if !app.config.plays(Role::Workers) {
-        return;
-    }
-    let pruned = app.clone();
-    chore(supervisor, "sign-in-cleanup", CLEANUP, Wake::default(), move || {
-        let app = pruned.clone();
-        async move {
-            let pruned = prune::prune(&app).await?;
-            tracing::debug!(pruned, "forgot expired sign-ins");
-            Ok(())
-        }
-    });
-}
-
-/// Enters a chore that is repeated at every tick.
-fn chore<F, Fut>(supervisor: &Supervisor, name: &str, tick: Duration, wake: Wake, work: F)
-where
-    F: FnMut() -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
-{
-    let (policy, phase) = (Policy::Restart, Phase::Workers);
-    let duty = Duty { name: name.to_owned(), policy, phase, wake, tick };
-    supervisor.spawn(duty, move || {
-        let work = work.clone();
-        async move { Ok(Housekeeper(work)) }
-    });
 }
 
 /// What `/health/ready` asks.

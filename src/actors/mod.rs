@@ -1,8 +1,14 @@
 //! CLOCKWORK. All long-lived tasks: each is one steppable function, which the supervisor loops in
 //! production and tests call by hand.
 
+pub mod booking_desk;
+pub mod booking_gate;
+pub mod event_cascade;
 pub mod housekeeper;
+pub mod reconciler;
+pub mod stock_publisher;
 pub mod supervisor;
+pub mod waitlist_sweeper;
 
 use crate::wake::Wake;
 use std::time::Duration;

@@ -13,6 +13,7 @@ pub mod inventory;
 pub mod organization;
 pub mod refusal;
 pub mod seat_map;
+pub mod stock_view;
 pub mod submission;
 pub mod text;
 pub mod waitlist;

@@ -18,7 +18,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::submission::Reply;
 use crate::postgres::inventory::{self, Key, Writes};
 use crate::postgres::outbox::NewMessage;
-use crate::postgres::{DbError, Tx, event};
+use crate::postgres::{DbError, Tx, cascade, event};
 
 /// A batch after its fold.
 pub(super) struct Folded {
@@ -44,7 +44,7 @@ impl Folded {
             event::update(&tx, changed).await?;
         }
         for closed in &self.closed {
-            event::cascade_done(&tx, *closed, self.writes.now).await?;
+            cascade::done(&tx, *closed, self.writes.now).await?;
         }
         inventory::close(tx, &self.writes).await
     }
@@ -104,6 +104,9 @@ impl Fold {
     }
 
     fn perform(&mut self, job: &Job) -> Result<Outcome, Refusal> {
+        if let Some(refusal) = &job.early {
+            return Err(refusal.clone());
+        }
         let outcome = match &job.command {
             Command::Book { request, .. } => {
                 let inventory = self.inventory(job.event)?;

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use uuid::Uuid;
+
 use super::by_event;
 use crate::app::bookings::desk::{Command, Job};
 use crate::domain::booking::{Booking, Party};
@@ -126,7 +128,8 @@ struct Needs {
     pool: u32,
     shrinks_to: Option<u32>,
     in_full: bool,
-    closes_after: Option<Option<BookingId>>,
+    /// Bookings of a cancelled event are next: those after this one (the nil id: from the start).
+    closes_after: Option<BookingId>,
 }
 
 impl Needs {
@@ -157,7 +160,9 @@ impl Needs {
                     }
                 }
                 Command::Publish | Command::CancelEvent { .. } => needs.in_full = true,
-                Command::Close { after } => needs.closes_after = Some(*after),
+                Command::Close { after } => {
+                    needs.closes_after = Some(after.unwrap_or(BookingId(Uuid::nil())));
+                }
             }
         }
         if frees && stock.waitlist_length > 0 {

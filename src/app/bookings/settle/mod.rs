@@ -60,7 +60,7 @@ pub struct Settler {
 impl Settler {
     /// Settles a batch; never fails as a whole: each job gets its answer.
     pub async fn settle(&self, jobs: &[Job]) -> Settled {
-        match self.attempt(jobs).await {
+        match Box::pin(self.attempt(jobs)).await {
             Ok(settled) => settled,
             Err(DbError::Unavailable(cause)) => {
                 tracing::warn!(
@@ -88,7 +88,7 @@ impl Settler {
     async fn one_by_one(&self, jobs: &[Job]) -> Settled {
         let mut all = Settled::default();
         for job in jobs.chunks(1) {
-            match self.attempt(job).await {
+            match Box::pin(self.attempt(job)).await {
                 Ok(mut settled) => {
                     all.answers.append(&mut settled.answers);
                     all.aftermath.append(&mut settled.aftermath);
