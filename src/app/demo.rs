@@ -105,8 +105,8 @@ async fn put_on_sale(
         return Ok(id);
     }
     let id = EventId(app.ids.uuid());
-    let (event, seat_map) = draft.into_event(id, organization, now)?;
-    event::insert(tx, &event, seat_map.as_ref()).await?;
+    let (event, _) = draft.into_event(id, organization, now)?;
+    event::insert(tx, &event).await?;
     Ok(id)
 }
 

@@ -18,6 +18,7 @@ use crate::actors::supervisor::Supervisor;
 use crate::actors::waitlist_sweeper::WaitlistSweeper;
 use crate::actors::{Actor, Duty, Phase, Policy};
 use crate::app::App;
+use crate::app::accounts::prune;
 use crate::app::bookings::desk::Intake;
 use crate::app::bookings::settle::Settler;
 use crate::app::bookings::show::Publication;
