@@ -3,8 +3,13 @@
 
 pub mod booking_desk;
 pub mod booking_gate;
+pub mod dead_collector;
 pub mod event_cascade;
 pub mod housekeeper;
+pub mod janitor;
+pub mod notification_consumer;
+pub mod outbox_relay;
+pub mod pace;
 pub mod reconciler;
 pub mod stock_publisher;
 pub mod supervisor;

@@ -34,7 +34,10 @@ use crate::app::App;
 
 /// The API: one line a noun.
 fn api(cfg: &mut ServiceConfig<'_>) {
-    cfg.configure(accounts::routes).configure(organizations::routes).configure(invitations::routes);
+    cfg.configure(accounts::routes)
+        .configure(api_keys::routes)
+        .configure(invitations::routes)
+        .configure(organizations::routes);
 }
 
 /// What stands at the root, besides the pages of `docs.rs`.
