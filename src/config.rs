@@ -204,6 +204,18 @@ impl Config {
         Self::from_sources(file.as_deref(), std::env::vars_os().filter_map(utf8_pair).collect())
     }
 
+    /// The same with demo mode switched on, whatever the sources say.
+    ///
+    /// # Errors
+    /// Lists every mistake with its key.
+    #[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+    pub fn load_demo() -> Result<Self, ConfigError> {
+        let file = std::env::var("HAPPENING_CONFIG").ok();
+        let mut environment: HashMap<_, _> = std::env::vars_os().filter_map(utf8_pair).collect();
+        environment.insert("HAPPENING__DEMO".to_owned(), "true".to_owned());
+        Self::from_sources(file.as_deref(), environment)
+    }
+
     /// The same from given sources, for tests.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::ids::{EventId, OrganizationId};
-use super::refusal::Refusal;
+use super::refusal::{FieldError, Refusal};
 
 /// Largest capacity of one event.
 pub const CAPACITY_MAX: u32 = 1_000_000;
@@ -11,6 +11,8 @@ pub const CAPACITY_MAX: u32 = 1_000_000;
 pub const MAX_SEATS_DEFAULT: u32 = 10;
 /// Most seats in one booking that an organiser may allow.
 pub const MAX_SEATS_MAX: u32 = 1_000;
+/// Largest bound on how often a party may be passed.
+pub const MAX_BYPASS_MAX: u32 = 1_000;
 /// How often a party may be passed under `bypass` unless the organiser says otherwise.
 pub const MAX_BYPASS_DEFAULT: u32 = 3;
 /// How long after its start an event without an end is over.
@@ -92,6 +94,23 @@ impl WaitlistPolicy {
             Self::Bypass { .. } => "bypass",
         }
     }
+
+    /// How often one party may be passed.
+    pub fn max_bypass(self) -> u32 {
+        match self {
+            Self::Strict => 0,
+            Self::Bypass { max } => max,
+        }
+    }
+
+    /// The policy of that name; a bound means nothing to `strict`.
+    pub fn parse(name: &str, max: u32) -> Option<Self> {
+        match name {
+            "strict" => Some(Self::Strict),
+            "bypass" => Some(Self::Bypass { max }),
+            _ => None,
+        }
+    }
 }
 
 /// The rules under which seats of an event are sold.
@@ -127,6 +146,25 @@ impl SalesRules {
         let opened = self.sales_open_at.is_none_or(|open| open <= now);
         let closed = self.sales_close_at.unwrap_or_else(|| self.over_at()) <= now;
         if opened && !closed { Ok(()) } else { Err(Refusal::SalesClosed) }
+    }
+
+    /// What is wrong with the dates together.
+    pub fn date_errors(&self) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        if self.ends_at.is_some_and(|end| end <= self.starts_at) {
+            errors.push(FieldError::new("/ends_at", "out_of_order", "must be after starts_at"));
+        }
+        let over = self.over_at();
+        let close = self.sales_close_at.unwrap_or(over);
+        if close > over {
+            let detail = "must not be after the event's end";
+            errors.push(FieldError::new("/sales_close_at", "out_of_order", detail));
+        }
+        if self.sales_open_at.is_some_and(|open| open >= close) {
+            let detail = "must be before sales close";
+            errors.push(FieldError::new("/sales_open_at", "out_of_order", detail));
+        }
+        errors
     }
 
     /// When the event is over.
@@ -199,6 +237,8 @@ pub struct Event {
     pub rules: SalesRules,
     /// Its seats.
     pub stock: Stock,
+    /// Whether it has a seat map, which is read by itself: it is large and rarely needed.
+    pub has_seat_map: bool,
     /// Why it was cancelled, if it was and a reason was given.
     pub cancel_reason: Option<String>,
     /// Since when.

@@ -78,11 +78,10 @@ pub(super) async fn update_many(
 pub async fn active_of_event(
     conn: &Conn,
     event: EventId,
-    after: Option<BookingId>,
+    after: BookingId,
     limit: i64,
 ) -> Result<Vec<Booking>, DbError> {
-    let after = after.map_or(Uuid::nil(), |id| id.0);
-    conn.rows(ACTIVE_OF_EVENT, &[&event.0, &after, &limit]).await?.iter().map(from_row).collect()
+    conn.rows(ACTIVE_OF_EVENT, &[&event.0, &after.0, &limit]).await?.iter().map(from_row).collect()
 }
 
 /// A booking from a row with all its columns and `seat_numbers`.

@@ -11,6 +11,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::outbox::{self, NewMessage};
 use super::{Conn, Db, DbError, Statements as _, Tx, booking, idempotency};
 use crate::domain::booking::Booking;
 use crate::domain::event::{EventStatus, SalesRules, Seating, Stock, WaitlistPolicy};
@@ -194,22 +195,25 @@ pub struct Writes {
     pub ledger: Vec<(EventId, BookingId, &'static str, String)>,
     /// Answers to be remembered.
     pub answers: Vec<(Submission, Reply)>,
+    /// What others are to be told.
+    pub messages: Vec<NewMessage>,
     /// When.
     pub now: Timestamp,
 }
 
-/// Writes everything, runs `more` (the outbox) behind it, and commits, in one flight. An error of
-/// kind [`DbError::Query`] means that nothing was written; any other leaves it unknown.
-pub async fn close(
-    tx: Tx,
-    writes: &Writes,
-    more: impl AsyncFnOnce(&Conn) -> Result<(), DbError>,
-) -> Result<(), DbError> {
+/// Writes everything and commits, in one flight: `COMMIT` stands behind the writes, and PostgreSQL
+/// turns it into a rollback if one of them failed.
+///
+/// # Errors
+/// [`DbError::Query`] means that nothing was written; any other leaves it unknown.
+pub async fn close(tx: Tx, writes: &Writes) -> Result<(), DbError> {
     let conn: &Conn = &tx;
+    // Nothing in the flight may wait for a preparation: `COMMIT` would overtake it.
     for sql in [STOCK, UNSEAT, SEAT, LEDGER, ANSWER, booking::INSERT_MANY, booking::UPDATE_MANY] {
         conn.prepare_cached(sql).await?;
     }
-    let (made, changed, freed, taken, stocks, ledger, answers, more) = join!(
+    outbox::prepare(conn).await?;
+    let (made, changed, freed, taken, stocks, ledger, answers, messages, committed) = join!(
         booking::insert_many(conn, &writes.made, writes.now),
         booking::update_many(conn, &writes.changed, writes.now),
         unseat(conn, &writes.freed),
@@ -217,12 +221,15 @@ pub async fn close(
         write_stocks(conn, &writes.stocks),
         write_ledger(conn, &writes.ledger, writes.now),
         write_answers(conn, &writes.answers, writes.now),
-        more(conn),
+        outbox::append(conn, &writes.messages),
+        conn.batch_execute("COMMIT"),
     );
-    for written in [made, changed, freed, taken, stocks, ledger, answers, more] {
+    for written in [made, changed, freed, taken, stocks, ledger, answers, messages] {
         written?;
     }
-    tx.commit().await
+    committed?;
+    tx.settled();
+    Ok(())
 }
 
 async fn unseat(conn: &Conn, freed: &[(EventId, u32)]) -> Result<(), DbError> {

@@ -7,14 +7,25 @@ pub mod account;
 pub mod api_key;
 pub mod audit;
 pub mod booking;
+pub mod booking_views;
+pub mod cascade;
+pub mod dead_letter;
+pub mod demo;
+pub mod epoch;
+pub mod event;
 pub mod idempotency;
+pub mod inbox;
+pub mod integrity;
 pub mod inventory;
 pub mod invitation;
 pub mod migrate;
+pub mod notification;
 pub mod organization;
 pub mod outbox;
 pub mod pool;
 pub mod refresh_token;
+pub mod seat_map;
+pub mod vitals;
 
 use std::ops::Deref;
 
@@ -148,6 +159,11 @@ impl Tx {
     /// Takes over a connection whose `BEGIN` is the first statement of a flight.
     pub(crate) fn adopt(client: Object) -> Self {
         Self(Some(client))
+    }
+
+    /// Returns the connection after a flight that ended with `COMMIT`.
+    pub(crate) fn settled(mut self) {
+        drop(self.0.take());
     }
 
     /// Makes it true. If the answer is lost, whether it is true is unknown until asked again.

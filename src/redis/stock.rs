@@ -4,8 +4,9 @@
 use redis::Pipeline;
 
 use super::{Away, Link, Redis, keys, scripts};
-use crate::domain::ids::{EventId, UserId};
+use crate::domain::ids::EventId;
 use crate::domain::inventory::QueueChange;
+use crate::domain::stock_view::Snapshot;
 
 /// What a commit left of an event.
 #[derive(Clone, Debug)]
@@ -22,19 +23,6 @@ pub struct Publication {
     pub leases: Vec<String>,
     /// How the queue changed.
     pub queue: Vec<QueueChange>,
-}
-
-/// What PostgreSQL says of an event at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Which event.
-    pub event: EventId,
-    /// The inventory's version.
-    pub version: i64,
-    /// Seats available to newcomers.
-    pub available: u32,
-    /// Who waits, first in line first.
-    pub waiting: Vec<UserId>,
 }
 
 /// What Redis says of an event.

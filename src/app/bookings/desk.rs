@@ -3,9 +3,10 @@
 //! Commands of one event take the same lane, where whatever queued up while the previous commit
 //! ran is settled in the next one (DESIGN §4). The lanes themselves are actors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::app::once::{Answer, Reply, Submission};
 use crate::app::{Error, Origin, Result};
@@ -15,6 +16,7 @@ use crate::domain::event_patch::EventPatch;
 use crate::domain::ids::{BookingId, EventId};
 use crate::domain::inventory::Request;
 use crate::domain::refusal::Refusal;
+use crate::wake::Wake;
 
 /// Everything that changes an event's inventory.
 #[derive(Clone, Debug)]
@@ -48,7 +50,10 @@ pub enum Command {
         reason: Option<String>,
     },
     /// Some more bookings of a cancelled event are cancelled.
-    Close,
+    Close {
+        /// All before this one are.
+        after: Option<BookingId>,
+    },
     /// Whoever can be promoted is.
     Sweep,
 }
@@ -60,8 +65,10 @@ pub enum Outcome {
     Booking(Booking),
     /// The event as it is now.
     Event(Box<Event>),
-    /// Nothing to show; whether the same command should be given again.
-    More(bool),
+    /// The last booking that was cancelled with its event; `None`: none is left.
+    Closed(Option<BookingId>),
+    /// Whoever could be promoted was.
+    Swept,
 }
 
 /// How the door will answer an outcome; kept beside the effect under the idempotency key.
@@ -78,6 +85,8 @@ pub struct Job {
     pub once: Option<(Submission, Render)>,
     /// Where it came from.
     pub origin: Origin,
+    /// What the gate said no to; only to be remembered under the key.
+    pub early: Option<Refusal>,
     /// Where the answer goes. Nobody may be there any more: the work is done all the same.
     pub answer: oneshot::Sender<Result<Answer<Outcome>>>,
 }
@@ -85,20 +94,51 @@ pub struct Job {
 /// The desk's counter. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Desk {
-    lanes: std::sync::Arc<[mpsc::Sender<Job>]>,
+    lanes: Arc<[Lane]>,
     timeout: Duration,
 }
 
+#[derive(Debug)]
+struct Lane {
+    queue: mpsc::Sender<Job>,
+    wake: Wake,
+}
+
+/// The other end of a lane: what waits in it, and the bell that says so.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    queue: Arc<Mutex<mpsc::Receiver<Job>>>,
+    /// Rung with every command.
+    pub wake: Wake,
+}
+
+impl Intake {
+    /// Whatever waits, at most `max`; nothing if nothing does.
+    pub async fn take(&self, max: usize) -> Vec<Job> {
+        let mut queue = self.queue.lock().await;
+        let mut jobs = Vec::new();
+        while jobs.len() < max {
+            match queue.try_recv() {
+                Ok(job) => jobs.push(job),
+                Err(_) => break,
+            }
+        }
+        jobs
+    }
+}
+
 impl Desk {
-    /// A desk of `lanes` lanes, each with a bounded queue, and the other ends of the queues.
-    pub fn new(
-        lanes: usize,
-        queue_max: usize,
-        timeout: Duration,
-    ) -> (Self, Vec<mpsc::Receiver<Job>>) {
-        let (senders, receivers): (Vec<_>, Vec<_>) =
-            (0..lanes.max(1)).map(|_| mpsc::channel(queue_max)).unzip();
-        (Self { lanes: senders.into(), timeout }, receivers)
+    /// A desk of `lanes` lanes, each with a bounded queue, and their other ends.
+    pub fn new(lanes: usize, queue_max: usize, timeout: Duration) -> (Self, Vec<Intake>) {
+        let (lanes, intakes): (Vec<_>, Vec<_>) = (0..lanes.max(1))
+            .map(|_| {
+                let (queue, taken) = mpsc::channel(queue_max);
+                let wake = Wake::default();
+                let intake = Intake { queue: Arc::new(Mutex::new(taken)), wake: wake.clone() };
+                (Lane { queue, wake }, intake)
+            })
+            .unzip();
+        (Self { lanes: lanes.into(), timeout }, intakes)
     }
 
     /// Hands in a command and waits for its commit.
@@ -114,9 +154,10 @@ impl Desk {
         origin: &Origin,
     ) -> Result<Answer<Outcome>> {
         let (answer, answered) = oneshot::channel();
-        let job = Job { event, command, once, origin: origin.clone(), answer };
+        let job = Job { event, command, once, origin: origin.clone(), early: None, answer };
         let lane = self.lane(event).ok_or_else(|| Error::unavailable("booking desk"))?;
-        lane.try_send(job).map_err(|_| Error::unavailable("booking desk"))?;
+        lane.queue.try_send(job).map_err(|_| Error::unavailable("booking desk"))?;
+        lane.wake.ring();
         match tokio::time::timeout(self.timeout, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Error::unavailable("booking desk")),
@@ -125,10 +166,10 @@ impl Desk {
 
     /// How many commands wait, per lane.
     pub fn depths(&self) -> Vec<usize> {
-        self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).collect()
+        self.lanes.iter().map(|lane| lane.queue.max_capacity() - lane.queue.capacity()).collect()
     }
 
-    fn lane(&self, event: EventId) -> Option<&mpsc::Sender<Job>> {
+    fn lane(&self, event: EventId) -> Option<&Lane> {
         // The low bits of a UUIDv7 are random, and the same in every process.
         let lanes = u128::try_from(self.lanes.len()).ok()?;
         let index = event.0.as_u128().checked_rem(lanes)?;

@@ -44,6 +44,7 @@ pub struct Inventory {
     bookings: HashMap<BookingId, Booking>,
     changes: Changes,
     facts: Vec<Fact>,
+    touched: bool,
 }
 
 impl Inventory {
@@ -67,12 +68,23 @@ impl Inventory {
             bookings: bookings.into_iter().map(|booking| (booking.id, booking)).collect(),
             changes: Changes::default(),
             facts: Vec::new(),
+            touched: false,
         }
     }
 
     /// The sums as they are now.
     pub fn stock(&self) -> &Stock {
         &self.stock
+    }
+
+    /// The version under which it was loaded.
+    pub fn loaded_version(&self) -> i64 {
+        self.loaded.version
+    }
+
+    /// Makes sure that the version rises, though no seat may have changed hands.
+    pub fn touch(&mut self) {
+        self.touched = true;
     }
 
     /// The rules as they are now.
@@ -97,7 +109,7 @@ impl Inventory {
 
     /// Ends the fold: the new sums, and everything that has to be written.
     pub fn finish(mut self) -> (Stock, Changes) {
-        if self.changes.is_empty() && self.stock == self.loaded {
+        if self.changes.is_empty() && self.stock == self.loaded && !self.touched {
             return (self.stock, self.changes);
         }
         self.stock.version = self.loaded.version.saturating_add(1);
