@@ -24,7 +24,7 @@ use crate::domain::account::{self, User};
 use crate::domain::refusal::FieldErrors;
 use crate::domain::text;
 
-/// Everything about accounts.
+/// Sign-up, sign-in and the profile.
 pub fn routes(cfg: &mut ServiceConfig<'_>) {
     cfg.service(sign_up).service(sign_in).service(exchange).service(sign_out);
     cfg.service(me).service(change_me).service(delete_me);
