@@ -30,8 +30,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// What actors may take from the rooms below `app`: handles and messages, never statements.
-const HANDLES: &[&str] =
-    &["postgres::Db", "redis::Redis", "postgres::outbox", "postgres::inbox"];
+const HANDLES: &[&str] = &["postgres::Db", "redis::Redis", "postgres::outbox", "postgres::inbox"];
 
 /// Words, and the only places (path prefixes) where they may stand.
 const BELONGS: &[(&str, &[&str])] = &[
