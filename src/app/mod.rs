@@ -8,6 +8,7 @@ pub mod bookings;
 pub mod demo;
 pub mod error;
 pub mod events;
+pub mod forget;
 pub mod integrity;
 pub mod messages;
 pub mod notifications;
