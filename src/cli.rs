@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod doctor;
+pub mod integrity;
 pub mod migrate;
 pub mod serve;
 
@@ -29,6 +30,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Checks every dependency and says how to mend what it finds
     Doctor(doctor::Args),
+    /// Compares Redis with `PostgreSQL`, and `PostgreSQL` with itself
+    Integrity(integrity::Args),
     /// Loads the demo (known accounts, two events on sale) and, with --serve, serves it
     Demo(demo::Args),
 }
@@ -44,6 +47,7 @@ impl Cli {
             Command::Migrate(args) => migrate::run(args, Config::load()?).await,
             // The doctor also examines settings that cannot be used.
             Command::Doctor(args) => doctor::run(args, Config::load()).await,
+            Command::Integrity(args) => integrity::run(args, Config::load()?).await,
             Command::Demo(args) => demo::run(args).await,
         }
     }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::supervisor::Supervisor;
 use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::{Desk, Intake};
+use crate::app::events::board::Board;
 use crate::app::{App, vitals};
 use crate::clock::{Clock, Ids};
 use crate::config::{Config, Role};
@@ -112,6 +113,7 @@ impl Server {
     /// Unready; doors shut and emptied; consumers, relay, pools. Each with its deadline.
     async fn stop(&mut self) {
         self.stopping.cancel();
+        self.app.board.close();
         let deadlines = &self.app.config.stop;
         let drain = Duration::from_millis(deadlines.drain_ms);
         let force = self.supervisor.force();
@@ -208,6 +210,7 @@ fn furnish(config: Config) -> anyhow::Result<Furniture> {
         db: Db::new(&config.postgres, config.postgres.pool_size)?,
         redis: Redis::new(&config.redis)?,
         desk,
+        board: Board::default(),
         wakes: Wakes::default(),
         background: supervisor.background(),
         passwords: Passwords::new(&config.auth),

@@ -82,7 +82,8 @@ fn welcome(server: &Server, demo: Demo) -> String {
     }
     let _ = writeln!(
         text,
-        "\nEvents on sale:\n\n  {}  Open-Air Night, 500 places\n  {}  Chamber Concert, 60 numbered seats\n",
+        "\nEvents on sale:\n\n  {}  Open-Air Night, 500 places\n  {}  Chamber Concert, 60 numbered \
+         seats\n",
         demo.general, demo.numbered
     );
     text

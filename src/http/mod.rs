@@ -1,6 +1,7 @@
 //! DOOR. The route table on one screen; extractors that grant; one file a noun.
 
 pub mod accounts;
+pub mod admin_integrity;
 pub mod api_keys;
 pub mod body;
 pub mod caller;
@@ -36,6 +37,7 @@ use crate::app::App;
 /// The API: one line a noun.
 fn api(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(accounts::routes)
+        .configure(admin_integrity::routes)
         .configure(api_keys::routes)
         .configure(invitations::routes)
         .configure(organizations::routes);

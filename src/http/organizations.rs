@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::accounts::unchecked;
 use super::body::Body;
 use super::caller::{Authorized, ReadProfile, WriteEvents};
-use super::invitations;
 use super::page::{PageBody, PageQuery};
 use super::problem::Problem;
 use super::query::Query;
@@ -24,11 +23,10 @@ use crate::domain::organization::{self, MemberRole, Membership, Organization};
 use crate::domain::refusal::FieldErrors;
 use crate::domain::text;
 
-/// Everything about organisations.
+/// Organisations and their members.
 pub fn routes(cfg: &mut ServiceConfig<'_>) {
     cfg.service(found).service(list).service(get);
     cfg.service(list_members).service(change_member).service(remove_member);
-    invitations::routes(cfg);
 }
 
 /// An organisation to found.
