@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod organizations;
 pub mod page;
 pub mod problem;
+pub mod query;
 pub mod reply;
 pub mod seats;
 pub mod time;
@@ -125,7 +126,6 @@ impl Door {
             .app_data(self.recorder.clone())
             .app_data(self.document.clone())
             .app_data(guard::path_parameters())
-            .app_data(guard::query_parameters())
             .default_service(web::to(guard::unmatched))
     }
 }
