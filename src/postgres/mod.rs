@@ -6,6 +6,7 @@
 pub mod idempotency;
 pub mod migrate;
 pub mod pool;
+pub mod rehearsal;
 
 use std::ops::Deref;
 

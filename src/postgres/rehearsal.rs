@@ -1,0 +1,79 @@
+//! What a load run needs of the database beside the API: people without passwords, how far the
+//! messages have got, and a long past to sell seats on top of.
+
+use uuid::Uuid;
+
+use super::{Conn, DbError, Statements as _};
+
+const INSERT_PEOPLE: &str = "
+    INSERT INTO users (id, email, name, password_hash, created_at, updated_at)
+    SELECT id, 'hammer-' || id || '@hammer.invalid', 'Hammer', '', now(), now()
+      FROM unnest($1::uuid[]) AS id";
+
+const NOTICES: &str = "
+    SELECT booking_id, type, count(*)
+      FROM notifications
+     WHERE event_id = ANY ($1) AND booking_id IS NOT NULL
+     GROUP BY booking_id, type";
+
+const PROGRESS: &str = "
+    SELECT (SELECT count(*) FROM outbox),
+           (SELECT count(*) FROM outbox WHERE sent_at IS NOT NULL),
+           (SELECT count(*) FROM notifications)";
+
+const SOLD: &str = "
+    SELECT count(*), coalesce(sum(seats), 0)
+      FROM bookings
+     WHERE event_id = $1 AND status = 'confirmed'";
+
+/// Cancelled bookings of an event, spread over the year before now.
+const INSERT_PAST: &str = "
+    INSERT INTO bookings (id, event_id, user_id, status, seats, cancelled_seats,
+                          created_at, updated_at)
+    SELECT gen_random_uuid(), $1, gen_random_uuid(), 'cancelled', 1, 1, at, at
+      FROM generate_series(1, $2::bigint) AS n,
+           LATERAL (SELECT now() - interval '1 year' * random()) AS past (at)";
+
+/// How far the messages have got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows in the outbox.
+    pub written: i64,
+    /// Of them confirmed by the broker.
+    pub sent: i64,
+    /// Rows in the in-app inbox.
+    pub notified: i64,
+}
+
+/// Inserts people who can never sign in: their password hash matches nothing.
+pub async fn insert_people(conn: &Conn, ids: &[Uuid]) -> Result<u64, DbError> {
+    conn.run(INSERT_PEOPLE, &[&ids]).await
+}
+
+/// How often each booking's people were told of what: (booking, type, count).
+pub async fn notices(conn: &Conn, events: &[Uuid]) -> Result<Vec<(Uuid, String, u32)>, DbError> {
+    let rows = conn.rows(NOTICES, &[&events]).await?;
+    rows.iter()
+        .map(|row| {
+            let count: i64 = row.try_get(2)?;
+            Ok((row.try_get(0)?, row.try_get(1)?, u32::try_from(count).unwrap_or(u32::MAX)))
+        })
+        .collect()
+}
+
+/// How far the messages have got.
+pub async fn progress(conn: &Conn) -> Result<Progress, DbError> {
+    let Some(row) = conn.row(PROGRESS, &[]).await? else { return Ok(Progress::default()) };
+    Ok(Progress { written: row.try_get(0)?, sent: row.try_get(1)?, notified: row.try_get(2)? })
+}
+
+/// Confirmed bookings of an event, and their seats.
+pub async fn sold(conn: &Conn, event: Uuid) -> Result<(i64, i64), DbError> {
+    let Some(row) = conn.row(SOLD, &[&event]).await? else { return Ok((0, 0)) };
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+/// Gives an event `count` cancelled bookings.
+pub async fn insert_past(conn: &Conn, event: Uuid, count: i64) -> Result<u64, DbError> {
+    conn.run(INSERT_PAST, &[&event, &count]).await
+}
