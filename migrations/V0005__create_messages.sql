@@ -23,6 +23,9 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_unsent ON outbox (seq) WHERE sent_at IS NULL AND dead_at IS NULL;
 CREATE INDEX outbox_unsent_aggregate ON outbox (aggregate_id, seq)
     WHERE sent_at IS NULL AND dead_at IS NULL;
+-- Empty unless something is wrong.
+CREATE INDEX outbox_failed ON outbox (seq)
+    WHERE sent_at IS NULL AND dead_at IS NULL AND attempts > 0;
 CREATE INDEX outbox_sent ON outbox USING brin (created_at);
 
 -- S1.14 to S1.20: names and types as documented (unquoted, as the document writes them), plus
@@ -61,8 +64,9 @@ CREATE TABLE dead_letters (
     redrives        integer NOT NULL DEFAULT 0
 );
 CREATE INDEX dead_letters_open ON dead_letters (died_at, id) WHERE redriven_at IS NULL;
-CREATE UNIQUE INDEX dead_letters_message ON dead_letters (source, message_id)
-    WHERE redriven_at IS NULL;
+-- One row a message: one that dies again after a redrive opens its letter again, and the counter
+-- of redrives goes on.
+CREATE UNIQUE INDEX dead_letters_message ON dead_letters (source, message_id);
 
 -- The in-app inbox.
 CREATE TABLE notifications (

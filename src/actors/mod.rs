@@ -1,7 +1,19 @@
 //! CLOCKWORK. All long-lived tasks: each is one steppable function, which the supervisor loops in
 //! production and tests call by hand.
 
+pub mod booking_desk;
+pub mod booking_gate;
+pub mod dead_collector;
+pub mod event_cascade;
+pub mod housekeeper;
+pub mod janitor;
+pub mod notification_consumer;
+pub mod outbox_relay;
+pub mod pace;
+pub mod reconciler;
+pub mod stock_publisher;
 pub mod supervisor;
+pub mod waitlist_sweeper;
 
 use crate::wake::Wake;
 use std::time::Duration;
@@ -15,14 +27,21 @@ pub enum Next {
     Rest,
 }
 
-/// A long-lived task, one step at a time. A step is bounded in time and in work, and may be
-/// repeated after a failure. What it holds between steps is rebuilt by its factory after one.
+/// A long-lived task, one step at a time. A step is bounded in time and in work, does not wait for
+/// work to arrive (it answers [`Next::Rest`] and is woken), and may be repeated after a failure.
+/// What it holds between steps is rebuilt by its factory after one.
 pub trait Actor: Send + 'static {
     /// Takes one step.
     ///
     /// # Errors
     /// Whatever makes the actor unfit to go on: the supervisor makes a new one after a pause.
     fn step(&mut self) -> impl Future<Output = anyhow::Result<Next>> + Send;
+
+    /// Whether an orderly stop lets it go on until it first rests (within its phase's deadline),
+    /// instead of ending after the step it is in. Everything in [`Phase::Relay`] drains.
+    fn drains(&self) -> bool {
+        false
+    }
 }
 
 /// What happens when an actor fails.
@@ -30,8 +49,9 @@ pub trait Actor: Send + 'static {
 pub enum Policy {
     /// Its end is the end of the process.
     Essential,
-    /// It is made anew after a jittered, growing pause; too many failures in a window and it is
-    /// treated as essential.
+    /// It is made anew after a jittered, growing pause. Errors are outages (of a broker, a
+    /// database) and may last for hours; panics are mistakes of ours, and too many in a window
+    /// end the process.
     Restart,
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::refusal::Refusal;
 use crate::postgres::DbError;
+use crate::wake::Lost;
 
 /// What a verb answers.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -55,5 +56,28 @@ impl From<DbError> for Error {
 impl From<anyhow::Error> for Error {
     fn from(error: anyhow::Error) -> Self {
         Self::Fault(error)
+    }
+}
+
+impl From<Lost> for Error {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Busy => Self::unavailable("server"),
+            Lost::Broken => Self::Fault(lost.into()),
+        }
+    }
+}
+
+/// For the log, and for actors, whose failures are only ever logged.
+impl From<Error> for anyhow::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(refusal) => Self::msg(format!("refused: {}", refusal.code())),
+            Error::Unavailable { part, cause: Some(cause), .. } => {
+                cause.context(format!("{part} is unavailable"))
+            }
+            Error::Unavailable { part, .. } => Self::msg(format!("{part} is unavailable")),
+            Error::Fault(cause) => cause,
+        }
     }
 }

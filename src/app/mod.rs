@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod bookings;
+pub mod demo;
 pub mod error;
 pub mod events;
 pub mod integrity;
@@ -12,6 +13,7 @@ pub mod messages;
 pub mod notifications;
 pub mod once;
 pub mod organizations;
+pub mod vitals;
 
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use crate::clock::{Clock, Ids};
 use crate::config::Config;
 use crate::postgres::Db;
 use crate::redis::Redis;
-use crate::wake::{Pulse, Wakes};
+use crate::wake::{Background, Pulse, Wakes};
 
 /// The handles that a verb may touch. Cheap to clone; made once, in `server.rs`.
 #[derive(Clone)]
@@ -41,6 +43,8 @@ pub struct App {
     pub wakes: Wakes,
     /// The actors' vital signs.
     pub pulse: Pulse,
+    /// For work that must finish even when the client hangs up.
+    pub background: Background,
     /// Hashes passwords on a bounded pool.
     pub passwords: Passwords,
     /// Signs and checks access tokens.
@@ -67,4 +71,16 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The key of the last item if there is more.
     pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The first `limit` of `items`, which were asked for with one more to see whether there is
+    /// one; `key` names an item for the next page to start after.
+    pub fn cut(mut items: Vec<T>, limit: i64, key: impl FnOnce(&T) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(key);
+        Self { items, next }
+    }
 }

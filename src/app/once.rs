@@ -56,6 +56,15 @@ pub async fn once<T>(
     Ok(Answer::Fresh(outcome?))
 }
 
+/// Runs `verb` in a transaction that no key guards: what it makes is a secret, or doing it twice
+/// is doing it once.
+///
+/// # Errors
+/// The verb's; what it wrote is then rolled back.
+pub async fn transaction<T>(app: &App, verb: impl AsyncFnOnce(&Conn) -> Result<T>) -> Result<T> {
+    finish(app.db.begin().await?, verb).await
+}
+
 async fn finish<T>(tx: Tx, verb: impl AsyncFnOnce(&Conn) -> Result<T>) -> Result<T> {
     match verb(&tx).await {
         Ok(value) => {

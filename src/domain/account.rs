@@ -7,6 +7,10 @@ use super::refusal::FieldError;
 
 /// Shortest and longest password, in characters.
 const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
+/// The password of the demo's people, which opens nothing outside the demo.
+pub const DEMO_PASSWORD: &str = "happening-demo";
+/// How every API key begins, so that people and scanners of leaked secrets know one.
+pub const API_KEY_PREFIX: &str = "hk_";
 
 /// What a person may do on the whole instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +53,7 @@ pub struct User {
     pub role: UserRole,
     /// Since when.
     pub created_at: Timestamp,
-    /// Rises with every change (ETag).
+    /// Rises with every change (`ETag`).
     pub version: i64,
 }
 
@@ -133,6 +137,38 @@ pub fn password(pointer: &str, raw: &str) -> Result<(), FieldError> {
         let detail = format!("must be {} to {} characters", PASSWORD.start(), PASSWORD.end());
         Err(FieldError::new(pointer, "out_of_range", detail))
     }
+}
+
+/// The scopes of those names, each once. At least one, and all of them known.
+///
+/// # Errors
+/// `required`, `too_many`, or `unknown_scope` for each name that is none.
+pub fn scopes(pointer: &str, names: &[String]) -> Result<Vec<Scope>, Vec<FieldError>> {
+    if names.is_empty() {
+        return Err(vec![FieldError::new(pointer, "required", "must name at least one scope")]);
+    }
+    if names.len() > Scope::ALL.len() {
+        let detail = format!("must name at most {} scopes", Scope::ALL.len());
+        return Err(vec![FieldError::new(pointer, "too_many", detail)]);
+    }
+    let mut scopes = Vec::new();
+    let mut errors = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match Scope::parse(name) {
+            Some(scope) if scopes.contains(&scope) => {}
+            Some(scope) => scopes.push(scope),
+            None => {
+                let known = Scope::ALL.map(Scope::name).join(", ");
+                let detail = format!("{name:?} is none of {known}");
+                errors.push(FieldError::new(
+                    &format!("{pointer}/{index}"),
+                    "unknown_scope",
+                    detail,
+                ));
+            }
+        }
+    }
+    if errors.is_empty() { Ok(scopes) } else { Err(errors) }
 }
 
 /// Who is asking, as proven by a token or a key; never taken from a body.

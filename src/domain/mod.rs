@@ -3,9 +3,21 @@
 //! Nouns name the files. A value that exists is valid: private fields, one way in.
 
 pub mod account;
+pub mod booking;
+pub mod dead_letter;
+pub mod event;
+pub mod event_draft;
+pub mod event_patch;
 pub mod fact;
 pub mod ids;
+pub mod inventory;
+pub mod message;
+pub mod notification;
 pub mod organization;
+pub mod processing;
 pub mod refusal;
+pub mod seat_map;
+pub mod stock_view;
 pub mod submission;
 pub mod text;
+pub mod waitlist;

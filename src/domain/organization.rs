@@ -114,6 +114,15 @@ pub struct Invitation {
     pub expires_at: Timestamp,
 }
 
+/// The role of that name.
+///
+/// # Errors
+/// `unknown_role`.
+pub fn role(pointer: &str, name: &str) -> Result<MemberRole, FieldError> {
+    let detail = "must be owner, organizer or member";
+    MemberRole::parse(name).ok_or_else(|| FieldError::new(pointer, "unknown_role", detail))
+}
+
 /// Longest slug, in characters.
 const SLUG_MAX: usize = 63;
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
@@ -9,10 +10,14 @@ use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use tokio::time::timeout;
 
 use super::problem::Problem;
 use crate::app::App;
 use crate::domain::refusal::Refusal;
+
+/// How long a body may take where no settings say otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A JSON body and its bytes, of which an idempotency key needs the fingerprint.
 #[derive(Debug)]
@@ -28,24 +33,38 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let limit = request
-            .app_data::<web::Data<App>>()
-            .map_or(65536, |app| app.config.http.body_limit_bytes);
+        let (limit, patience) =
+            request.app_data::<web::Data<App>>().map_or((65536, PATIENCE), |app| {
+                let http = &app.config.http;
+                (http.body_limit_bytes, Duration::from_millis(http.request_timeout_ms))
+            });
         let checked = check_head(request, limit);
-        let mut payload = payload.take();
+        let payload = payload.take();
         Box::pin(async move {
-            let expected = checked?;
-            let mut bytes = web::BytesMut::with_capacity(expected);
-            while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|error| Problem::malformed(error.to_string()))?;
-                if bytes.len() + chunk.len() > limit {
-                    return Err(too_large(limit));
-                }
-                bytes.extend_from_slice(&chunk);
-            }
+            let reading = read(payload, checked?, limit);
+            let bytes = timeout(patience, reading).await.map_err(|_| {
+                let detail = format!("the body did not arrive within {} ms", patience.as_millis());
+                Problem::Malformed(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+            })??;
             Ok(Self { value: parse(&bytes)?, bytes })
         })
     }
+}
+
+async fn read(
+    mut payload: Payload,
+    expected: usize,
+    limit: usize,
+) -> Result<web::BytesMut, Problem> {
+    let mut bytes = web::BytesMut::with_capacity(expected);
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| Problem::malformed(error.to_string()))?;
+        if bytes.len() + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
 }
 
 fn check_head(request: &HttpRequest, limit: usize) -> Result<usize, Problem> {

@@ -1,9 +1,160 @@
 //! DOOR. The route table on one screen; extractors that grant; one file a noun.
 
+pub mod accounts;
+pub mod api_keys;
 pub mod body;
 pub mod caller;
+pub mod docs;
+pub mod guard;
+pub mod health;
+pub mod invitations;
 pub mod limits;
+pub mod metrics;
+pub mod organizations;
 pub mod page;
 pub mod problem;
 pub mod reply;
+pub mod time;
 pub mod trace;
+
+use actix_cors::Cors;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::middleware::{Condition, from_fn};
+use actix_web::{App as Service, Error, web};
+use metrics_exporter_prometheus::PrometheusHandle;
+use utoipa_actix_web::service_config::ServiceConfig;
+use utoipa_actix_web::{AppExt as _, scope};
+
+use self::docs::Document;
+use self::health::Readiness;
+use self::limits::Limits;
+use crate::app::App;
+
+/// The API: one line a noun.
+fn api(cfg: &mut ServiceConfig<'_>) {
+    cfg.configure(accounts::routes)
+        .configure(api_keys::routes)
+        .configure(invitations::routes)
+        .configure(organizations::routes);
+}
+
+/// What stands at the root, besides the pages of `docs.rs`.
+fn root(cfg: &mut ServiceConfig<'_>) {
+    cfg.configure(health::routes).configure(metrics::routes);
+}
+
+/// Which listener a service stands behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// `BE_PORT`: the API, its documentation, health and metrics.
+    Api,
+    /// `SOCKET_PORT`: realtime, and health.
+    Socket,
+}
+
+/// All that the routes of one process share. Made once; each worker thread has a copy.
+#[derive(Clone)]
+pub struct Door {
+    app: web::Data<App>,
+    limits: web::Data<Limits>,
+    readiness: web::Data<Readiness>,
+    recorder: web::Data<PrometheusHandle>,
+    document: web::Data<Document>,
+}
+
+impl Door {
+    /// Hangs the door.
+    ///
+    /// # Errors
+    /// When the settings of the limits cannot be used.
+    pub fn new(app: App, readiness: Readiness, recorder: PrometheusHandle) -> anyhow::Result<Self> {
+        let limits = Limits::new(&app.config.limits, &app.config.http.trusted_proxies)?;
+        Ok(Self {
+            limits: web::Data::new(limits),
+            readiness: web::Data::new(readiness),
+            recorder: web::Data::new(recorder),
+            document: web::Data::new(Document::new(openapi())),
+            app: web::Data::new(app),
+        })
+    }
+
+    /// The service behind one of the listeners (S0.3).
+    pub fn service(
+        &self,
+        face: Face,
+    ) -> Service<
+        impl ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<impl MessageBody + use<>>,
+            Error = Error,
+            InitError = (),
+        > + use<>,
+    > {
+        let origins = &self.app.config.http.cors_origins;
+        let service = self.shared(Service::new());
+        let service = match face {
+            Face::Api => mounted(service).into_app().configure(docs::pages),
+            Face::Socket => service.into_utoipa_app().configure(health::routes).into_app(),
+        };
+        service
+            .wrap(Condition::new(!origins.is_empty(), cors(origins)))
+            .wrap(from_fn(guard::guard))
+            .wrap(from_fn(trace::trace))
+    }
+
+    fn shared<T>(&self, service: Service<T>) -> Service<T>
+    where
+        T: ServiceFactory<ServiceRequest, Config = (), Error = Error, InitError = ()>,
+    {
+        service
+            .app_data(self.app.clone())
+            .app_data(self.limits.clone())
+            .app_data(self.readiness.clone())
+            .app_data(self.recorder.clone())
+            .app_data(self.document.clone())
+            .app_data(guard::path_parameters())
+            .app_data(guard::query_parameters())
+            .default_service(web::to(guard::unmatched))
+    }
+}
+
+/// The route table under its prefixes.
+fn mounted<T>(service: Service<T>) -> utoipa_actix_web::UtoipaApp<T>
+where
+    T: ServiceFactory<ServiceRequest, Config = (), Error = Error, InitError = ()>,
+{
+    service
+        .into_utoipa_app()
+        .service(scope::scope("/api/v1").wrap(from_fn(limits::limit)).configure(api))
+        .configure(root)
+}
+
+/// The document of the route table, as the handlers describe themselves.
+fn openapi() -> utoipa::openapi::OpenApi {
+    mounted(Service::new()).split_for_parts().1
+}
+
+/// Whom browsers may call for. Tokens travel in a header that scripts set, never in cookies, so
+/// credentials stay off.
+fn cors(origins: &[String]) -> Cors {
+    let cors = Cors::default()
+        .allow_any_method()
+        .allow_any_header()
+        .expose_headers([
+            header::LOCATION.as_str(),
+            header::ETAG.as_str(),
+            header::RETRY_AFTER.as_str(),
+            "idempotency-replayed",
+            "ratelimit",
+            "ratelimit-policy",
+            "x-request-id",
+        ])
+        .max_age(3600);
+    if origins.iter().any(|origin| origin == "*") {
+        return cors.allow_any_origin().send_wildcard();
+    }
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+}

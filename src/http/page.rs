@@ -5,9 +5,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use crate::app;
-use crate::domain::refusal::{FieldError, FieldErrors};
+use crate::domain::refusal::{FieldError, FieldErrors, Refusal};
 
 /// Most items on one page.
 pub const LIMIT_MAX: i64 = 100;
@@ -48,6 +49,18 @@ impl PageQuery {
             errors.push(FieldError::new("/cursor", "invalid_cursor", detail));
         }
         key
+    }
+
+    /// Both, for a list whose key is an id.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] with everything that is wrong.
+    pub fn after_id(&self) -> Result<(Option<Uuid>, i64), Refusal> {
+        let mut errors = FieldErrors::default();
+        let limit = self.limit(&mut errors);
+        let after = self.after(&mut errors, |key| key.parse().ok());
+        errors.check()?;
+        Ok((after, limit))
     }
 }
 

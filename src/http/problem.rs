@@ -104,6 +104,12 @@ pub const CATALOGUE: &[(&str, u16, &str, &str)] = &[
         "The path exists, but not with this method; see the Allow header and /docs.",
     ),
     (
+        "request_timeout",
+        408,
+        "The body took too long",
+        "The connection was too slow, or the client stopped sending; see http.request_timeout_ms.",
+    ),
+    (
         "email_taken",
         409,
         "The e-mail address is taken",
@@ -192,6 +198,7 @@ pub const CATALOGUE: &[(&str, u16, &str, &str)] = &[
         "The version in If-Match is not the current one. Read it again, then change it.",
     ),
     ("too_large", 413, "The body is too large", "See http.body_limit_bytes."),
+    ("uri_too_long", 414, "The path and query are too long", "Send less in the address."),
     (
         "unsupported_media_type",
         415,
@@ -216,6 +223,7 @@ pub const CATALOGUE: &[(&str, u16, &str, &str)] = &[
         "Too many requests",
         "Slow down; Retry-After says when to come back.",
     ),
+    ("headers_too_large", 431, "The headers are too large", "Send fewer or shorter headers."),
     (
         "internal",
         500,

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::problem::{MEDIA_TYPE, Problem};
-use crate::app::once::{Reply, Submission};
+use crate::app::once::{Answer, Reply, Submission};
 use crate::domain::refusal::Refusal;
 
 /// The longest idempotency key, in bytes.
@@ -84,6 +84,14 @@ pub fn outcome<T>(render: impl Fn(&T) -> Reply) -> impl Fn(&Result<T, Refusal>) 
 /// Sends a reply just made.
 pub fn send(reply: Reply) -> HttpResponse {
     builder(&reply).body(reply.body)
+}
+
+/// Sends what was made now, or what was answered before.
+pub fn answer<T>(answer: Answer<T>, render: impl Fn(&T) -> Reply) -> HttpResponse {
+    match answer {
+        Answer::Fresh(value) => send(render(&value)),
+        Answer::Replayed(reply) => replay(reply),
+    }
 }
 
 /// Sends a reply that was made before.

@@ -13,7 +13,8 @@ const FIND: &str = "SELECT fingerprint, status, body, location FROM idempotency_
 const SAVE: &str = "INSERT INTO idempotency_keys
     (principal_id, route, key, fingerprint, status, body, location, created_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-const PRUNE: &str = "DELETE FROM idempotency_keys WHERE created_at < $1";
+const PRUNE: &str = "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM idempotency_keys WHERE created_at < $1 LIMIT $2))";
 
 /// What is known of a submission.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ pub async fn save(
     reply: &Reply,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    let status = i16::try_from(reply.status).unwrap_or(i16::MAX);
+    let status = status(reply);
     let Submission { principal, route, key, fingerprint } = submission;
     let print = fingerprint.as_slice();
     tx.run(SAVE, &[principal, route, key, &print, &status, &reply.body, &reply.location, &now])
@@ -60,9 +61,13 @@ pub async fn save(
     Ok(())
 }
 
-/// Forgets answers older than `before` and says how many.
-pub async fn prune(conn: &Conn, before: Timestamp) -> Result<u64, DbError> {
-    conn.run(PRUNE, &[&before]).await
+/// Forgets up to `limit` answers older than `before` and says how many.
+pub async fn prune(conn: &Conn, before: Timestamp, limit: i64) -> Result<u64, DbError> {
+    conn.run(PRUNE, &[&before, &limit]).await
+}
+
+pub(super) fn status(reply: &Reply) -> i16 {
+    i16::try_from(reply.status).unwrap_or(i16::MAX)
 }
 
 pub(super) fn reply(row: &tokio_postgres::Row) -> Result<Reply, DbError> {

@@ -3,10 +3,29 @@
 //! No function here decides anything; none keeps a transaction open across anything but
 //! PostgreSQL. Statements are prepared once per connection.
 
+pub mod account;
+pub mod api_key;
+pub mod audit;
+pub mod booking;
+pub mod cascade;
+pub mod dead_letter;
+pub mod demo;
+pub mod epoch;
+pub mod event;
 pub mod idempotency;
+pub mod inbox;
+pub mod integrity;
+pub mod inventory;
+pub mod invitation;
 pub mod migrate;
+pub mod notification;
+pub mod organization;
+pub mod outbox;
 pub mod pool;
+pub mod refresh_token;
 pub mod rehearsal;
+pub mod seat_map;
+pub mod vitals;
 
 use std::ops::Deref;
 
@@ -135,6 +154,16 @@ impl Tx {
         let tx = Self(Some(client));
         tx.batch_execute("BEGIN").await?;
         Ok(tx)
+    }
+
+    /// Takes over a connection whose `BEGIN` is the first statement of a flight.
+    pub(crate) fn adopt(client: Object) -> Self {
+        Self(Some(client))
+    }
+
+    /// Returns the connection after a flight that ended with `COMMIT`.
+    pub(crate) fn settled(mut self) {
+        drop(self.0.take());
     }
 
     /// Makes it true. If the answer is lost, whether it is true is unknown until asked again.

@@ -34,6 +34,13 @@ const INSERT_PAST: &str = "
       FROM generate_series(1, $2::bigint) AS n,
            LATERAL (SELECT now() - interval '1 year' * random()) AS past (at)";
 
+/// Databases of earlier rehearsals that nobody uses any more.
+const FORGOTTEN: &str = "
+    SELECT datname::text
+      FROM pg_database
+     WHERE starts_with(datname::text, $1)
+       AND NOT EXISTS (SELECT FROM pg_stat_activity AS busy WHERE busy.datname = pg_database.datname)";
+
 /// How far the messages have got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -76,4 +83,33 @@ pub async fn sold(conn: &Conn, event: Uuid) -> Result<(i64, i64), DbError> {
 /// Gives an event `count` cancelled bookings.
 pub async fn insert_past(conn: &Conn, event: Uuid, count: i64) -> Result<u64, DbError> {
     conn.run(INSERT_PAST, &[&event, &count]).await
+}
+
+/// Makes a database. `name` must be a plain identifier of ours.
+pub async fn create_database(conn: &Conn, name: &str) -> Result<(), DbError> {
+    Ok(conn.batch_execute(&format!("CREATE DATABASE {name}")).await?)
+}
+
+/// Removes a database and throws out who uses it. `name` must be a plain identifier of ours.
+pub async fn drop_database(conn: &Conn, name: &str) -> Result<(), DbError> {
+    Ok(conn.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?)
+}
+
+/// Databases whose names start with `prefix` and that nobody uses.
+pub async fn forgotten_databases(conn: &Conn, prefix: &str) -> Result<Vec<String>, DbError> {
+    let rows = conn.rows(FORGOTTEN, &[&prefix]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Writes out what is dirty, so that the next run does not pay for the last one. Only a superuser
+/// may; for others it is left out.
+pub async fn checkpoint(conn: &Conn) {
+    if let Err(error) = conn.batch_execute("CHECKPOINT").await {
+        tracing::debug!(%error, "no checkpoint before the run");
+    }
+}
+
+/// Does now what autovacuum would do in the middle of a run.
+pub async fn vacuum(conn: &Conn) -> Result<(), DbError> {
+    Ok(conn.batch_execute("VACUUM (ANALYZE) bookings").await?)
 }

@@ -1,1 +1,3 @@
-//! The subject: events.
+//! Events: what people attend, from draft to the end.
+
+pub mod cascade;

@@ -1,1 +1,30 @@
-//! The subject: messages.
+//! What becomes of messages: how they leave (relay), how they are dealt with once (consume), what
+//! each service remembers of them (processed), and what is done about those that died.
+
+pub mod consume;
+pub mod dead_letters;
+pub mod processed;
+pub mod redrive;
+pub mod relay;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest as _, Sha256};
+
+use crate::domain::message;
+
+/// `now` and so many milliseconds.
+fn later(now: Timestamp, ms: u64) -> Timestamp {
+    let by = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
+    now.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// The same for letters that died of the same thing at the same place.
+pub(crate) fn fingerprint(source: &str, kind: &str, reason: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [source, kind, &message::cause(reason)] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

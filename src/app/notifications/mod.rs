@@ -1,1 +1,5 @@
-//! The subject: notifications.
+//! Telling people: what a message puts into whose in-app inbox, and how they read it.
+
+pub mod deliver;
+pub mod list;
+pub mod mark_read;

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
 
 use self::machine::Idle;
 use self::pgbench::Pgbench;
@@ -32,7 +32,7 @@ const FAILED: u8 = 2;
 
 /// Measures the speed promises against services that keep what they are told (DATABASE_URL,
 /// REDIS_URL, RABBITMQ_URL). Exit status: 0 all targets met, 1 one missed, 2 could not be run.
-#[derive(Clone, Debug, Parser)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// A smoke test of a minute: one short run each, written to bench-quick.json.
     #[arg(long)]
@@ -144,7 +144,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn bench(args: &Args) -> anyhow::Result<bool> {
-    let out = if args.quick { args.out.with_file_name("bench-quick.json") } else { args.out.clone() };
+    let out =
+        if args.quick { args.out.with_file_name("bench-quick.json") } else { args.out.clone() };
     let services = Services::connect(Config::load_with(&rig::settings())?).await?;
     let pgbench = Pgbench::new(config::program("PGBENCH", "pgbench"), &services).await?;
     let mut bench = Bench {
@@ -161,8 +162,7 @@ async fn bench(args: &Args) -> anyhow::Result<bool> {
     // What was measured until something broke is worth keeping.
     if !bench.board.is_empty() {
         bench.board.write(&out).with_context(|| format!("cannot write {}", out.display()))?;
-        print!("{}", bench.board.table());
-        println!("written to {}", out.display());
+        crate::cli::say(&format!("{}written to {}\n", bench.board.table(), out.display()))?;
     }
     bench.services.clean_up().await;
     measured?;

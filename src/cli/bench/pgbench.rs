@@ -85,7 +85,8 @@ impl Pgbench {
         let mut latencies = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let log = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log."));
+            let log =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log."));
             if log {
                 let text = std::fs::read_to_string(&path)?;
                 latencies.extend(text.lines().filter_map(latency_us));

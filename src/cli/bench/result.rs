@@ -86,7 +86,8 @@ impl Board {
     /// For people.
     pub fn table(&self) -> String {
         let mut table = String::new();
-        let _ = writeln!(table, "{:<28} {:>10} {:<22} {:>9}        runs", "", "median", "", "target");
+        let _ =
+            writeln!(table, "{:<28} {:>10} {:<22} {:>9}        runs", "", "median", "", "target");
         for (entry, goal) in &self.0 {
             let verdict = match (goal, entry.pass) {
                 (Goal::None, _) => "",

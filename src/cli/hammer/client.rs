@@ -65,8 +65,12 @@ impl Target {
     /// The lines of a request that do not change from one to the next of the same caller. What
     /// [`Target::finish`] appends ends the head.
     pub fn head(&self, method: &str, path: &str, token: Option<&str>) -> Vec<u8> {
-        let mut head =
-            format!("{method} {BASE_PATH}{path} HTTP/1.1\r\nhost: {}\r\n", self.authority);
+        self.root_head(method, &format!("{BASE_PATH}{path}"), token)
+    }
+
+    /// The same for what stands at the server's root.
+    pub fn root_head(&self, method: &str, path: &str, token: Option<&str>) -> Vec<u8> {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.authority);
         if let Some(token) = token {
             head.push_str("authorization: Bearer ");
             head.push_str(token);

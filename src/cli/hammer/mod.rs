@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
 
 use self::client::Target;
 use self::load::Run;
@@ -49,7 +49,7 @@ const LOOKS: u32 = 6;
 
 /// A load and truth test for an own instance. Exit status: 0 kept every promise, 1 broke one,
 /// 2 could not be run.
-#[derive(Clone, Debug, Parser)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The instance to test.
     #[arg(long, default_value = "http://127.0.0.1:2208")]
@@ -160,9 +160,9 @@ pub async fn run(args: Args, config: Result<Config, ConfigError>) -> anyhow::Res
     match hammer(&args, config).await {
         Ok(report) => {
             if args.json {
-                println!("{}", serde_json::to_string(&report)?);
+                crate::cli::say(&(serde_json::to_string(&report)? + "\n"))?;
             } else {
-                print!("{}", report.text());
+                crate::cli::say(&report.text())?;
             }
             Ok(if report.holds { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
         }

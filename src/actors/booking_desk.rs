@@ -1,0 +1,123 @@
+//! The second half of a desk lane: settles whatever queued up while the previous commit ran in one
+//! transaction, answers everybody, and tells those who show the outcome.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::{Actor, Next};
+use crate::app::Origin;
+use crate::app::bookings::desk::{Command, Job};
+use crate::app::bookings::gate::Admitted;
+use crate::app::bookings::settle::{Aftermath, Settled, Settler};
+use crate::app::bookings::show::Publication;
+use crate::domain::ids::EventId;
+use crate::wake::{Wake, Wakes};
+
+/// The receiving end of a lane's queue; it outlives a desk that panics.
+pub type Queue = Arc<Mutex<mpsc::Receiver<Admitted>>>;
+
+/// Settles the commands of one lane.
+pub struct BookingDesk {
+    /// Where admitted commands come in.
+    pub queue: Queue,
+    /// Settles.
+    pub settler: Settler,
+    /// Where outcomes are shown.
+    pub publisher: mpsc::Sender<Publication>,
+    /// Its bell.
+    pub publisher_wake: Wake,
+    /// The bells of those who go on with the consequences.
+    pub wakes: Wakes,
+    /// Most commands in one commit.
+    pub batch_max: usize,
+    /// Events that could not be served to the end in one commit.
+    pub again: VecDeque<EventId>,
+}
+
+impl Actor for BookingDesk {
+    async fn step(&mut self) -> anyhow::Result<Next> {
+        let (jobs, leases) = self.take().await;
+        if jobs.is_empty() && leases.is_empty() {
+            return Ok(Next::Rest);
+        }
+        let started = Instant::now();
+        let settled = self.settler.settle(&jobs).await;
+        let took = started.elapsed().as_secs_f64();
+        metrics::histogram!("desk_batch_seconds").record(took);
+        metrics::histogram!("desk_batch_size").record(u32::try_from(jobs.len()).unwrap_or(0));
+        let Settled { answers, aftermath, messages } = settled;
+        for (job, answer) in jobs.into_iter().zip(answers) {
+            // Nobody may be waiting for the answer any more.
+            job.answer.send(answer).ok();
+        }
+        if messages > 0 {
+            self.wakes.busy.touch(self.settler.clock.now().as_millisecond());
+            self.wakes.outbox_relay.ring();
+        }
+        self.show(aftermath, leases);
+        Ok(Next::Again)
+    }
+
+    fn drains(&self) -> bool {
+        true
+    }
+}
+
+impl BookingDesk {
+    /// Whatever waits, in whole groups, up to about `batch_max` commands.
+    async fn take(&mut self) -> (Vec<Job>, Vec<(EventId, String)>) {
+        let mut jobs = Vec::new();
+        let mut leases = Vec::new();
+        while let Some(event) = self.again.pop_front() {
+            jobs.push(sweep(event));
+        }
+        let mut queue = self.queue.lock().await;
+        while jobs.len() < self.batch_max {
+            let Ok(mut admitted) = queue.try_recv() else { break };
+            jobs.append(&mut admitted.jobs);
+            leases.append(&mut admitted.leases);
+        }
+        (jobs, leases)
+    }
+
+    /// Publishes what changed. A full queue loses nothing: counters are absolute, and the
+    /// reconciler finds what was not shown; so do leases that are not settled: they lapse.
+    fn show(&mut self, aftermath: Vec<Aftermath>, mut leases: Vec<(EventId, String)>) {
+        for one in aftermath {
+            if one.unfinished {
+                self.again.push_back(one.event);
+            }
+            if one.cancelled {
+                self.wakes.event_cascade.ring();
+            }
+            let mine = leases.extract_if(.., |(event, _)| *event == one.event);
+            let publication = Publication {
+                event: one.event,
+                base: one.versions.0,
+                version: one.versions.1,
+                available: one.available,
+                leases: mine.map(|(_, lease)| lease).collect(),
+                queue: one.queue,
+            };
+            if self.publisher.try_send(publication).is_err() {
+                self.wakes.reconciler.ring();
+            }
+        }
+        self.publisher_wake.ring();
+    }
+}
+
+fn sweep(event: EventId) -> Job {
+    let (answer, _) = oneshot::channel();
+    Job {
+        event,
+        command: Command::Sweep,
+        once: None,
+        origin: Origin { correlation_id: format!("sweep-{event}"), traceparent: None },
+        early: None,
+        answer,
+    }
+}

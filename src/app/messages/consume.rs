@@ -1,0 +1,372 @@
+//! Dealing with received messages once each: claim, effects and end are one transaction for as
+//! many messages as came together, so that whatever dies in between leaves nothing half done. A
+//! batch that fails is taken apart: no message fails for a neighbour's sake.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+
+use super::{fingerprint, later};
+use crate::app::notifications::deliver::{Told, deliver};
+use crate::clock::{Clock, Ids};
+use crate::config::Config;
+use crate::domain::dead_letter::DeadLetter;
+use crate::domain::fact::FactKind;
+use crate::domain::ids::{DeadLetterId, MessageId};
+use crate::domain::message::{Content, Defect, Received, Verdict};
+use crate::domain::processing::{ProcessingStatus, ServiceContext, stream_name, tier_ms};
+use crate::postgres::inbox::{self, Claim, Entry, Finish, Key};
+use crate::postgres::{Conn, Db, DbError, dead_letter};
+use crate::wake::Wake;
+
+/// The service whose consumer this is.
+const SERVICE: ServiceContext = ServiceContext::InboxService;
+
+/// The in-app inbox as its consumers see it.
+#[derive(Clone)]
+pub struct Inbox {
+    db: Db,
+    clock: Clock,
+    ids: Ids,
+    config: Arc<Config>,
+    relay: Wake,
+}
+
+/// Why a batch did not go through.
+enum Broken {
+    /// PostgreSQL answered with an error, or not at all.
+    Db(DbError),
+    /// A mistake of ours.
+    Panic(String),
+}
+
+impl From<DbError> for Broken {
+    fn from(error: DbError) -> Self {
+        Self::Db(error)
+    }
+}
+
+impl Broken {
+    fn reason(self) -> String {
+        match self {
+            Self::Db(error) => format!("{:#}", anyhow::Error::from(error)),
+            Self::Panic(what) => format!("panicked: {what}"),
+        }
+    }
+}
+
+impl Inbox {
+    /// The inbox in this database. `relay` is the relay's doorbell: the rest of a message to many
+    /// goes back to the outbox.
+    pub fn new(db: Db, clock: Clock, ids: Ids, config: Arc<Config>, relay: Wake) -> Self {
+        Self { db, clock, ids, config, relay }
+    }
+
+    /// Deals with messages, and says what becomes of each at the broker, in their order.
+    ///
+    /// # Errors
+    /// When PostgreSQL is away, which is not the messages' fault: nothing was done, and all of
+    /// them are to be delivered again.
+    pub async fn settle(&self, batch: &[Received]) -> anyhow::Result<Vec<Verdict>> {
+        let all: Vec<&Received> = batch.iter().collect();
+        let broken = match self.attempt(&all).await {
+            Ok(verdicts) => return Ok(verdicts),
+            Err(broken) => broken,
+        };
+        self.reach_postgres().await?;
+        if let [message] = batch {
+            return Ok(vec![self.note_failure(message, &broken.reason()).await?]);
+        }
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for message in batch {
+            let verdict = match self.attempt(&[message]).await {
+                Ok(verdict) => verdict.into_iter().next(),
+                Err(broken) => {
+                    self.reach_postgres().await?;
+                    Some(self.note_failure(message, &broken.reason()).await?)
+                }
+            };
+            verdicts.push(verdict.unwrap_or(Verdict::Ack));
+        }
+        Ok(verdicts)
+    }
+
+    /// Keeps letters that died inside the broker.
+    ///
+    /// # Errors
+    /// When PostgreSQL is away.
+    pub async fn bury(&self, source: &str, dead: &[(Received, String)]) -> Result<(), DbError> {
+        let now = self.clock.now();
+        let mut letters: HashMap<MessageId, DeadLetter> = HashMap::new();
+        for (message, reason) in dead {
+            letters.insert(message.id, self.letter(source, message, reason, 1, now));
+        }
+        let letters: Vec<DeadLetter> = letters.into_values().collect();
+        dead_letter::save(&*self.db.get().await?, &letters).await
+    }
+
+    /// One transaction for all; a panic in it is a failure like any other.
+    async fn attempt(&self, batch: &[&Received]) -> Result<Vec<Verdict>, Broken> {
+        let whole = AssertUnwindSafe(self.transaction(batch)).catch_unwind().await;
+        match whole {
+            Ok(done) => Ok(done?),
+            Err(panic) => Err(Broken::Panic(told_by(&*panic))),
+        }
+    }
+
+    async fn transaction(&self, batch: &[&Received]) -> Result<Vec<Verdict>, DbError> {
+        let now = self.clock.now();
+        // The same message twice in a batch is dealt with once.
+        let mut first: HashMap<MessageId, usize> = HashMap::with_capacity(batch.len());
+        for (index, message) in batch.iter().enumerate() {
+            first.entry(message.id).or_insert(index);
+        }
+        let unique: Vec<(&Received, Key)> = batch
+            .iter()
+            .enumerate()
+            .filter(|(index, message)| first.get(&message.id) == Some(index))
+            .map(|(_, message)| (*message, key(message)))
+            .collect();
+        let tx = self.db.begin().await?;
+        let keys: Vec<&Key> = unique.iter().map(|(_, key)| key).collect();
+        let lease_until = later(now, self.config.inbox.lease_ms);
+        let claims = inbox::claim(&tx, SERVICE, &keys, now, lease_until).await?;
+        let claims: HashMap<Key, Claim> =
+            claims.into_iter().map(|claim| (claim.key.clone(), claim)).collect();
+        let (won, lost): (Vec<_>, Vec<_>) =
+            unique.iter().partition(|(_, key)| claims.contains_key(key));
+        let lost: Vec<&Key> = lost.into_iter().map(|(_, key)| key).collect();
+        let verdicts = self.refused(&tx, &lost, now).await?;
+        if won.is_empty() {
+            tx.rollback().await?;
+        } else {
+            let told = self.work(&tx, &won, &claims, now).await?;
+            tx.commit().await?;
+            self.report(&won, &told, now);
+        }
+        Ok(batch
+            .iter()
+            .map(|message| verdicts.get(&key(message)).copied().unwrap_or(Verdict::Ack))
+            .collect())
+    }
+
+    /// What becomes of messages whose claim was not won: those that are done are done; those that
+    /// somebody works on, or that are not due yet, come again, never acknowledged unseen.
+    async fn refused(
+        &self,
+        tx: &Conn,
+        lost: &[&Key],
+        now: Timestamp,
+    ) -> Result<HashMap<Key, Verdict>, DbError> {
+        if lost.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let entries = inbox::find(tx, SERVICE, lost).await?;
+        count("duplicate", lost.len());
+        Ok(entries.into_iter().map(|entry| (entry.key.clone(), verdict(&entry, now))).collect())
+    }
+
+    /// Effects and ends of claimed messages, and what each came to.
+    async fn work(
+        &self,
+        tx: &Conn,
+        won: &[&(&Received, Key)],
+        claims: &HashMap<Key, Claim>,
+        now: Timestamp,
+    ) -> Result<Vec<Told>, DbError> {
+        let readable: Vec<(&Received, &Content)> = won
+            .iter()
+            .filter_map(|(message, _)| Some((*message, message.content.as_ref().ok()?)))
+            .collect();
+        let mut delivered = deliver(tx, self.ids, now, &readable).await?.into_iter();
+        let mut outcomes = Vec::with_capacity(won.len());
+        let mut ends = Vec::with_capacity(won.len());
+        let mut letters = Vec::new();
+        for (message, key) in won {
+            let told = match &message.content {
+                Ok(_) => delivered.next().unwrap_or(Told::Nobody("nothing to tell")),
+                Err(defect) => Told::Never(defect.clone()),
+            };
+            let Some(claim) = claims.get(key) else { continue };
+            if let Told::Never(defect) = &told {
+                let attempts = claim.attempts;
+                letters.push(self.letter(SERVICE.name(), message, defect.reason(), attempts, now));
+            }
+            ends.push(end(claim, &told, now));
+            outcomes.push(told);
+        }
+        dead_letter::save(tx, &letters).await?;
+        let ended = inbox::finish(tx, SERVICE, &ends, now).await?;
+        if ended != u64::try_from(ends.len()).unwrap_or(u64::MAX) {
+            // Cannot be: the rows are locked since the claim. If it is, nothing may be kept.
+            return Err(DbError::Corrupt {
+                table: "processed_events",
+                column: "fence",
+                value: format!("{ended} of {} claims could be ended", ends.len()),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// One more failed attempt of a message; after the last it goes to the dead letters.
+    async fn note_failure(&self, message: &Received, reason: &str) -> anyhow::Result<Verdict> {
+        let now = self.clock.now();
+        let settings = &self.config.inbox;
+        let key = key(message);
+        let tx = self.db.begin().await?;
+        let lease_until = later(now, settings.lease_ms);
+        let claim = inbox::claim(&tx, SERVICE, &[&key], now, lease_until).await?.pop();
+        let Some(claim) = claim else {
+            let verdicts = self.refused(&tx, &[&key], now).await?;
+            tx.rollback().await?;
+            return Ok(verdicts.get(&key).copied().unwrap_or(Verdict::Ack));
+        };
+        let attempts = u32::try_from(claim.attempts).unwrap_or(1);
+        let dead = attempts >= settings.attempts_max;
+        let delay_ms = tier_ms(attempts, &settings.retry_delays_ms);
+        tracing::warn!(
+            message = %message.id, kind = message.kind, attempts, dead, reason,
+            "a message could not be processed"
+        );
+        if dead {
+            let letter = self.letter(SERVICE.name(), message, reason, claim.attempts, now);
+            dead_letter::save(&tx, &[letter]).await?;
+        }
+        let end = Finish {
+            key,
+            fence: claim.fence,
+            status: ProcessingStatus::Failed,
+            error: Some(Defect::new(reason).reason().to_owned()),
+            // Due before the retry queue lets it go: clocks differ.
+            next_attempt_at: (!dead).then(|| later(now, delay_ms / 2)),
+            dead_at: dead.then_some(now),
+        };
+        inbox::finish(&tx, SERVICE, &[end], now).await?;
+        tx.commit().await?;
+        count(if dead { "dead" } else { "retried" }, 1);
+        let retry = Verdict::Retry(Duration::from_millis(delay_ms));
+        Ok(if dead { Verdict::Ack } else { retry })
+    }
+
+    /// Tells an outage, which is nobody's fault, from a message that breaks things.
+    async fn reach_postgres(&self) -> Result<(), DbError> {
+        self.db.begin().await?.rollback().await
+    }
+
+    fn letter(
+        &self,
+        source: &str,
+        message: &Received,
+        reason: &str,
+        attempts: i32,
+        now: Timestamp,
+    ) -> DeadLetter {
+        DeadLetter {
+            id: DeadLetterId(self.ids.uuid()),
+            source: source.to_owned(),
+            message_id: message.id,
+            kind: message.kind.clone(),
+            payload: message.payload.clone(),
+            correlation_id: message.correlation_id.clone(),
+            traceparent: message.traceparent.clone(),
+            reason: Defect::new(reason).reason().to_owned(),
+            fingerprint: fingerprint(source, &message.kind, reason),
+            attempts,
+            died_at: now,
+            redrives: 0,
+        }
+    }
+
+    /// After the commit: logs, counts, and how long messages took from their cause to here.
+    fn report(&self, won: &[&(&Received, Key)], told: &[Told], now: Timestamp) {
+        let latency = metrics::histogram!("message_delivery_seconds");
+        let mut to_many = false;
+        for ((message, _), told) in won.iter().zip(told) {
+            log(message, told);
+            if let Some(created_at) = message.created_at {
+                latency.record(now.duration_since(created_at).as_secs_f64().max(0.0));
+            }
+            to_many |= message.content.as_ref().is_ok_and(|content| content.fact.user_id.is_none());
+        }
+        if to_many {
+            self.relay.ring();
+        }
+    }
+}
+
+fn key(message: &Received) -> Key {
+    let kind = message.content.as_ref().ok().map(|content| content.fact.kind);
+    Key { stream: stream_name(kind), revision: message.id.to_string() }
+}
+
+/// The streams that a message of this type may be remembered under.
+pub(super) fn streams(kind: &str) -> Vec<String> {
+    let mut streams = vec![stream_name(None)];
+    streams.extend(FactKind::parse(kind).map(|kind| stream_name(Some(kind))));
+    streams
+}
+
+fn verdict(entry: &Entry, now: Timestamp) -> Verdict {
+    if entry.status.is_final() || entry.dead_at.is_some() {
+        return Verdict::Ack;
+    }
+    let due = entry.lease_until.max(entry.next_attempt_at).unwrap_or(now);
+    let wait = due.duration_since(now).max(jiff::SignedDuration::from_millis(1));
+    Verdict::Retry(Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(1)))
+}
+
+fn end(claim: &Claim, told: &Told, now: Timestamp) -> Finish {
+    let (status, error, dead_at) = match told {
+        Told::Yes => (ProcessingStatus::Processed, None, None),
+        Told::Nobody(why) => (ProcessingStatus::Skipped, Some((*why).to_owned()), None),
+        Told::Never(defect) => {
+            (ProcessingStatus::Failed, Some(defect.reason().to_owned()), Some(now))
+        }
+    };
+    let key = claim.key.clone();
+    Finish { key, fence: claim.fence, status, error, next_attempt_at: None, dead_at }
+}
+
+/// The documented log line (S4.40), below the default level because there are thousands a second.
+fn log(message: &Received, told: &Told) {
+    let fact = message.content.as_ref().ok().map(|content| &content.fact);
+    let event = fact.and_then(|fact| fact.event_id).map(|id| id.0);
+    let user = fact.and_then(|fact| fact.user_id).map(|id| id.0);
+    let seats = fact.and_then(|fact| fact.seats);
+    match told {
+        Told::Yes => {
+            count("processed", 1);
+            tracing::debug!(
+                r#type = message.kind, ?event, ?user, ?seats, message = %message.id,
+                correlation_id = message.correlation_id, "notified"
+            );
+        }
+        Told::Nobody(why) => {
+            count("skipped", 1);
+            tracing::debug!(r#type = message.kind, ?event, message = %message.id, why, "skipped");
+        }
+        Told::Never(defect) => {
+            count("dead", 1);
+            tracing::warn!(
+                r#type = message.kind, message = %message.id, reason = defect.reason(),
+                "a message went to the dead letters"
+            );
+        }
+    }
+}
+
+fn count(outcome: &'static str, by: usize) {
+    let by = u64::try_from(by).unwrap_or(u64::MAX);
+    let service = SERVICE.name();
+    metrics::counter!("consumer_messages_total", "service" => service, "outcome" => outcome)
+        .increment(by);
+}
+
+fn told_by(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}

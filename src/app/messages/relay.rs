@@ -1,0 +1,177 @@
+//! Messages leave the outbox: claimed under a lease, published by somebody who knows the broker,
+//! and settled by what became of them. A message that the broker refuses is tried again with
+//! growing pauses and then goes to the dead letters; a broker that is away counts against nobody.
+
+use std::sync::Arc;
+
+use super::{fingerprint, later};
+use crate::clock::{Clock, Ids};
+use crate::config::{self, Config};
+use crate::domain::dead_letter::{DeadLetter, RELAY};
+use crate::domain::ids::DeadLetterId;
+use crate::domain::message;
+use crate::domain::processing::backoff_ms;
+pub use crate::postgres::outbox::Claimed;
+use crate::postgres::outbox::{self, Failure};
+use crate::postgres::{Db, DbError, dead_letter};
+
+/// Longest pause before a refused message is tried again.
+const PAUSE_MAX_MS: u64 = 300_000;
+
+/// What became of a message, as far as the outbox cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The broker has it.
+    Yes,
+    /// The broker does not want it.
+    Refused(String),
+    /// The broker did not get to it, or did not say. It is sent again; consumers know it by its id.
+    Unknown,
+}
+
+/// How a batch went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Published, and marked so.
+    pub sent: u64,
+    /// Refused, to be tried again.
+    pub failed: u64,
+    /// Refused for the last time.
+    pub dead: u64,
+}
+
+/// The outbox as its relay sees it.
+#[derive(Clone)]
+pub struct Outbox {
+    db: Db,
+    clock: Clock,
+    ids: Ids,
+    config: Arc<Config>,
+}
+
+impl Outbox {
+    /// The outbox in this database.
+    pub fn new(db: Db, clock: Clock, ids: Ids, config: Arc<Config>) -> Self {
+        Self { db, clock, ids, config }
+    }
+
+    fn settings(&self) -> &config::Relay {
+        &self.config.relay
+    }
+
+    /// Claims up to `limit` messages that are due, in their order.
+    ///
+    /// # Errors
+    /// When PostgreSQL is away.
+    pub async fn claim(&self, limit: usize) -> Result<Vec<Claimed>, DbError> {
+        let now = self.clock.now();
+        let lease_until = later(now, self.settings().lease_ms);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        outbox::claim(&self.db, now, lease_until, limit).await
+    }
+
+    /// Gives claimed messages back; nothing counts against them.
+    ///
+    /// # Errors
+    /// When PostgreSQL is away; the lease ends by itself.
+    pub async fn release(&self, messages: &[Claimed]) -> Result<(), DbError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let messages: Vec<&Claimed> = messages.iter().collect();
+        outbox::release(&*self.db.get().await?, &messages).await
+    }
+
+    /// Writes down what became of claimed messages, each with its claim's fence: what a later
+    /// claimer did meanwhile stands.
+    ///
+    /// # Errors
+    /// When PostgreSQL is away; what was not written is sent again.
+    pub async fn settle(
+        &self,
+        batch: &[Claimed],
+        published: &[Published],
+    ) -> Result<Settled, DbError> {
+        let mut sent = Vec::with_capacity(batch.len());
+        let mut unknown = Vec::new();
+        let mut refused = Vec::new();
+        for (message, published) in batch.iter().zip(published) {
+            match published {
+                Published::Yes => sent.push(message),
+                Published::Unknown => unknown.push(message),
+                Published::Refused(why) => refused.push((message, why.as_str())),
+            }
+        }
+        let mut settled = Settled::default();
+        if !sent.is_empty() || !unknown.is_empty() {
+            let conn = self.db.get().await?;
+            if !sent.is_empty() {
+                settled.sent = outbox::mark_sent(&conn, &sent, self.clock.now()).await?;
+            }
+            if !unknown.is_empty() {
+                outbox::release(&conn, &unknown).await?;
+            }
+        }
+        if !refused.is_empty() {
+            (settled.failed, settled.dead) = self.refuse(&refused).await?;
+        }
+        Ok(settled)
+    }
+
+    /// Notes refusals; those that were the last go to the dead letters in the same transaction.
+    async fn refuse(&self, refused: &[(&Claimed, &str)]) -> Result<(u64, u64), DbError> {
+        let now = self.clock.now();
+        let relay = self.settings();
+        let mut failures = Vec::with_capacity(refused.len());
+        let mut letters = Vec::new();
+        for (message, why) in refused {
+            let attempts = u32::try_from(message.attempts).unwrap_or(0).saturating_add(1);
+            let dead = attempts >= relay.attempts_max;
+            let pause = backoff_ms(attempts, relay.retry_delay_ms, PAUSE_MAX_MS, |below| {
+                self.ids.jitter(below)
+            });
+            failures.push(Failure {
+                seq: message.seq,
+                fence: message.fence,
+                error: (*why).to_owned(),
+                next_attempt_at: (!dead).then(|| later(now, pause)),
+                dead_at: dead.then_some(now),
+            });
+            if dead {
+                letters.push((message.seq, self.letter(message, why, attempts, now)));
+            }
+        }
+        let tx = self.db.begin().await?;
+        let ours = outbox::fail(&tx, &failures).await?;
+        letters.retain(|(seq, _)| ours.contains(seq));
+        let letters: Vec<DeadLetter> = letters.into_iter().map(|(_, letter)| letter).collect();
+        dead_letter::save(&tx, &letters).await?;
+        tx.commit().await?;
+        let dead = u64::try_from(letters.len()).unwrap_or(u64::MAX);
+        let noted = u64::try_from(ours.len()).unwrap_or(u64::MAX);
+        Ok((noted.saturating_sub(dead), dead))
+    }
+
+    fn letter(
+        &self,
+        message: &Claimed,
+        why: &str,
+        attempts: u32,
+        now: jiff::Timestamp,
+    ) -> DeadLetter {
+        DeadLetter {
+            id: DeadLetterId(self.ids.uuid()),
+            source: RELAY.to_owned(),
+            message_id: message.id,
+            kind: message.kind.clone(),
+            payload: message.payload.clone(),
+            correlation_id: Some(message.correlation_id.clone()),
+            traceparent: message.traceparent.clone(),
+            reason: message::storable(why, 1000),
+            fingerprint: fingerprint(RELAY, &message.kind, why),
+            attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
+            died_at: now,
+            redrives: 0,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The effects of a batch of messages on the in-app inboxes, inside the consumer's transaction: a
+//! few statements for the whole batch, whatever its size.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::clock::Ids;
+use crate::domain::fact::{Fact, FactKind};
+use crate::domain::ids::{BookingId, MessageId, NotificationId, UserId};
+use crate::domain::message::{Content, Defect, FanOut, Received};
+use crate::domain::notification::{Notification, compose};
+use crate::postgres::notification::{self, Names};
+use crate::postgres::outbox::{self, RawMessage};
+use crate::postgres::{Conn, DbError};
+
+/// How many bookings one part of a message to many reaches.
+const PART: i64 = 1000;
+
+/// What a message came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Everybody it is for was told.
+    Yes,
+    /// Nobody is to be told, and why.
+    Nobody(&'static str),
+    /// It makes no sense.
+    Never(Defect),
+}
+
+/// The details of a notification, for programs.
+#[derive(Serialize)]
+struct Data<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seats: Option<u32>,
+    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
+    seat_numbers: &'a [u32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invitation_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization_id: Option<Uuid>,
+}
+
+/// The rest of a message to many, as it goes back to the outbox.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rest<'a> {
+    r#type: &'static str,
+    event_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    seats: Option<u32>,
+    origin_id: Uuid,
+    after_booking_id: Uuid,
+    #[serde(skip)]
+    received: &'a Received,
+}
+
+/// Writes what the messages tell into inboxes, and says what each came to, in their order.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn deliver(
+    tx: &Conn,
+    ids: Ids,
+    now: Timestamp,
+    batch: &[(&Received, &Content)],
+) -> Result<Vec<Told>, DbError> {
+    let names = names(tx, batch).await?;
+    let mut told = Vec::with_capacity(batch.len());
+    let mut entries = Vec::with_capacity(batch.len());
+    let mut rests = Vec::new();
+    for (received, content) in batch {
+        let fact = &content.fact;
+        let outcome = match fact.user_id {
+            Some(user) => match names.users.get(&user.0) {
+                Some(true) => {
+                    entries.push(entry(ids, now, received.id, user, fact, &names));
+                    Told::Yes
+                }
+                Some(false) => Told::Nobody("the account was closed"),
+                None => Told::Never(Defect::new(format!("there is no user {user}"))),
+            },
+            None if fact.kind == FactKind::InvitationReceived => {
+                Told::Nobody("nobody has an account with the invited address yet")
+            }
+            None => {
+                let rest = part(tx, (ids, now), received, content, &names, &mut entries).await?;
+                rests.extend(rest);
+                Told::Yes
+            }
+        };
+        told.push(outcome);
+    }
+    notification::insert(tx, &entries).await?;
+    outbox::append_raw(tx, &rests).await?;
+    Ok(told)
+}
+
+/// One query for all names that the batch needs.
+async fn names(tx: &Conn, batch: &[(&Received, &Content)]) -> Result<Names, DbError> {
+    let facts = || batch.iter().map(|(_, content)| &content.fact);
+    let events: Vec<Uuid> = facts().filter_map(|fact| fact.event_id).map(|id| id.0).collect();
+    let users: Vec<Uuid> = facts().filter_map(|fact| fact.user_id).map(|id| id.0).collect();
+    let into: Vec<Uuid> =
+        facts().filter_map(|fact| fact.invitation).map(|(_, into)| into.0).collect();
+    notification::names(tx, &events, &users, &into).await
+}
+
+/// Tells the next part of everybody with an active booking; what is left becomes a message of its
+/// own, so that a large event is no large transaction.
+async fn part(
+    tx: &Conn,
+    (ids, now): (Ids, Timestamp),
+    received: &Received,
+    content: &Content,
+    names: &Names,
+    entries: &mut Vec<Notification>,
+) -> Result<Option<RawMessage>, DbError> {
+    let fact = &content.fact;
+    let Some(event) = fact.event_id else { return Ok(None) };
+    let begin = FanOut { origin: received.id, after: BookingId(Uuid::nil()) };
+    let FanOut { origin, after } = content.fan_out.unwrap_or(begin);
+    let bookers = notification::bookers(tx, event, after, PART).await?;
+    for (booking, user) in &bookers {
+        let mut one = entry(ids, now, origin, *user, fact, names);
+        one.booking_id = Some(*booking);
+        entries.push(one);
+    }
+    let full = i64::try_from(bookers.len()).unwrap_or(PART) >= PART;
+    let Some((last, _)) = bookers.last().filter(|_| full) else { return Ok(None) };
+    let rest = Rest {
+        r#type: fact.kind.name(),
+        event_id: Some(event.0),
+        user_id: None,
+        seats: fact.seats,
+        origin_id: origin.0,
+        after_booking_id: last.0,
+        received,
+    };
+    Ok(Some(rest.message(MessageId(ids.uuid()), fact, now)))
+}
+
+impl Rest<'_> {
+    fn message(&self, id: MessageId, fact: &Fact, now: Timestamp) -> RawMessage {
+        let correlation_id = self.received.correlation_id.clone();
+        RawMessage {
+            id,
+            aggregate_id: fact.aggregate_id,
+            kind: self.r#type.to_owned(),
+            payload: serde_json::to_string(self).unwrap_or_default(),
+            correlation_id: correlation_id.unwrap_or_else(|| self.origin_id.to_string()),
+            traceparent: self.received.traceparent.clone(),
+            created_at: self.received.created_at.unwrap_or(now),
+            not_before: None,
+        }
+    }
+}
+
+fn entry(
+    ids: Ids,
+    now: Timestamp,
+    message_id: MessageId,
+    user_id: UserId,
+    fact: &Fact,
+    names: &Names,
+) -> Notification {
+    let event = fact.event_id.and_then(|id| names.events.get(&id.0)).map(String::as_str);
+    let into = fact.invitation.and_then(|(_, id)| names.organizations.get(&id.0));
+    let (title, body) = compose(fact, event, into.map(String::as_str));
+    let data = Data {
+        seats: fact.seats,
+        seat_numbers: &fact.seat_numbers,
+        invitation_id: fact.invitation.map(|(id, _)| id.0),
+        organization_id: fact.invitation.map(|(_, id)| id.0),
+    };
+    Notification {
+        id: NotificationId(ids.uuid()),
+        user_id,
+        message_id,
+        kind: fact.kind.name().to_owned(),
+        event_id: fact.event_id,
+        booking_id: fact.booking_id,
+        title,
+        body,
+        data: serde_json::to_string(&data).unwrap_or_default(),
+        created_at: now,
+        read_at: None,
+    }
+}

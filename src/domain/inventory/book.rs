@@ -1,0 +1,124 @@
+//! Booking: seats now, or a place in the queue, or a reason why not.
+
+use jiff::Timestamp;
+
+use super::{Inventory, QueueChange, out_of_range};
+use crate::domain::booking::{Booking, BookingStatus, Party};
+use crate::domain::event::Seating;
+use crate::domain::fact::FactKind;
+use crate::domain::ids::{BookingId, UserId};
+use crate::domain::refusal::{FieldError, Refusal};
+use crate::domain::waitlist::{Decision, LedgerEntry};
+
+/// A wish for seats.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The id that the booking will have.
+    pub id: BookingId,
+    /// Who asks.
+    pub user_id: UserId,
+    /// For what.
+    pub party: Party,
+    /// Whether they would wait.
+    pub waitlist: bool,
+}
+
+impl Inventory {
+    /// Books, or joins the queue.
+    ///
+    /// # Errors
+    /// The event is not on sale; the party is too large; a wanted seat is taken
+    /// ([`Refusal::SeatsUnavailable`]); too few seats are free and the caller would not wait
+    /// ([`Refusal::SoldOut`]).
+    pub fn book(&mut self, request: &Request, now: Timestamp) -> Result<Booking, Refusal> {
+        self.rules.check_open(now)?;
+        self.check_party(&request.party)?;
+        let seats = request.party.size();
+        let mut booking = Booking {
+            id: request.id,
+            event_id: self.event_id,
+            user_id: request.user_id,
+            status: BookingStatus::Confirmed,
+            seats,
+            cancelled_seats: 0,
+            seat_numbers: Vec::new(),
+            waiting_number: None,
+            bypassed: 0,
+            created_at: now,
+        };
+        if seats <= self.stock.available {
+            if self.rules.seating == Seating::Numbered {
+                booking.seat_numbers = self.seats.take(&request.party, booking.id)?;
+            }
+            self.stock.available -= seats;
+            self.stock.confirmed += seats;
+            self.fact(FactKind::BookingConfirmed, &booking, seats, booking.seat_numbers.clone());
+        } else if request.waitlist {
+            self.join(&mut booking);
+        } else {
+            return Err(Refusal::SoldOut);
+        }
+        self.changes.made(&booking);
+        self.bookings.insert(booking.id, booking.clone());
+        Ok(booking)
+    }
+
+    /// Puts a party at the end of the queue. The seats that are left are not enough for it; from
+    /// now on they are the queue's.
+    fn join(&mut self, booking: &mut Booking) {
+        self.stock.last_waiting_number = self.stock.last_waiting_number.saturating_add(1);
+        self.stock.waitlist_length = self.stock.waitlist_length.saturating_add(1);
+        booking.status = BookingStatus::Waitlisted;
+        booking.waiting_number = Some(self.stock.last_waiting_number);
+        let free = self.stock.capacity.saturating_sub(self.stock.confirmed);
+        let why =
+            format!("asks for {}, {} free for newcomers", booking.seats, self.stock.available);
+        self.changes.ledger.push(LedgerEntry {
+            booking_id: booking.id,
+            what: Decision::Joined,
+            why,
+        });
+        self.changes.queue.push(QueueChange::Joined(booking.user_id));
+        self.fact(FactKind::BookingWaitlisted, booking, booking.seats, Vec::new());
+        self.queue.push(booking.id, booking.seats);
+        self.stock.available = 0;
+        self.stock.reserved = free;
+    }
+
+    fn check_party(&self, party: &Party) -> Result<(), Refusal> {
+        let limit = self.rules.max_seats_per_booking.min(self.stock.capacity);
+        let seats = party.size();
+        match party {
+            Party::Seats(_) if seats == 0 || seats > limit => {
+                Err(Refusal::Invalid(vec![out_of_range("/seats", limit)]))
+            }
+            Party::Seats(_) => Ok(()),
+            Party::Numbered(_) if self.rules.seating == Seating::General => {
+                let detail = "this event's seats have no numbers: send seats instead";
+                Err(Refusal::invalid("/seat_numbers", "not_numbered", detail))
+            }
+            Party::Numbered(_) if seats == 0 || seats > limit => {
+                let detail = format!("must name 1 to {limit} seats");
+                Err(Refusal::invalid("/seat_numbers", "out_of_range", detail))
+            }
+            Party::Numbered(numbers) => {
+                let wrong: Vec<FieldError> = numbers
+                    .iter()
+                    .filter(|&&number| number == 0 || number > self.stock.capacity)
+                    .map(|number| {
+                        let detail = format!(
+                            "{number} is not a seat: they are 1 to {}",
+                            self.stock.capacity
+                        );
+                        FieldError::new("/seat_numbers", "out_of_range", detail)
+                    })
+                    .collect();
+                if !wrong.is_empty() {
+                    return Err(Refusal::Invalid(wrong));
+                }
+                let taken = self.seats.taken_of(numbers);
+                if taken.is_empty() { Ok(()) } else { Err(Refusal::SeatsUnavailable(taken)) }
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The head of an event's waitlist, as far as it was loaded, in order of waiting number.
+
+use std::collections::VecDeque;
+
+use crate::domain::ids::BookingId;
+
+/// Waiting parties in order. When `truncated`, more wait behind the last one loaded; parties that
+/// join during the batch stand behind those and are not looked at until the next one. Parties
+/// that are larger than the event are left out when loading: they cannot be served.
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    parties: VecDeque<(BookingId, u32)>,
+    truncated: bool,
+    loaded: bool,
+    /// Parties in the queue that were not loaded because nothing in the batch can serve them.
+    unseen: u32,
+}
+
+impl Queue {
+    /// A queue whose head was loaded.
+    pub fn loaded(parties: impl IntoIterator<Item = (BookingId, u32)>, truncated: bool) -> Self {
+        Self { parties: parties.into_iter().collect(), truncated, loaded: true, unseen: 0 }
+    }
+
+    /// A queue of `length` parties that was not looked at, because nothing in the batch can free
+    /// a seat or change who is served.
+    pub fn unseen(length: u32) -> Self {
+        Self { unseen: length, ..Self::default() }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (BookingId, u32)> + '_ {
+        self.parties.iter().copied()
+    }
+
+    pub(super) fn push(&mut self, id: BookingId, seats: u32) {
+        if self.loaded && !self.truncated {
+            self.parties.push_back((id, seats));
+        } else {
+            self.unseen = self.unseen.saturating_add(1);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: BookingId) {
+        self.parties.retain(|(party, _)| *party != id);
+    }
+
+    pub(super) fn resize(&mut self, id: BookingId, seats: u32) {
+        for party in &mut self.parties {
+            if party.0 == id {
+                party.1 = seats;
+            }
+        }
+    }
+
+    /// Whether somebody waits who fits into an event of `capacity` seats.
+    pub(super) fn has_eligible(&self, capacity: u32) -> bool {
+        self.unseen > 0
+            || self.truncated
+            || self.parties.iter().any(|(_, seats)| *seats <= capacity)
+    }
+
+    /// Whether nobody that was loaded can be served, and more wait.
+    pub(super) fn is_exhausted_but_truncated(&self, capacity: u32) -> bool {
+        self.truncated && self.parties.iter().all(|(_, seats)| *seats > capacity)
+    }
+}

@@ -1,0 +1,378 @@
+//! Messages on their way out. A fact is written here in the transaction of its cause; the relay
+//! claims it by lease and fence, publishes it and marks it sent, so nothing is lost between.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Conn, Db, DbError, Statements as _};
+use crate::domain::fact::Fact;
+use crate::domain::ids::MessageId;
+
+/// Identity values follow the arrays' order, so within an aggregate `seq` is the order of facts.
+const INSERT: &str = "INSERT INTO outbox
+    (id, aggregate_id, type, payload, correlation_id, traceparent, created_at, next_attempt_at)
+    SELECT m.id, m.aggregate_id, m.type, m.payload::json, m.correlation_id, m.traceparent,
+           m.created_at, m.next_attempt_at
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+                $7::timestamptz[], $8::timestamptz[])
+         AS m (id, aggregate_id, type, payload, correlation_id, traceparent, created_at,
+               next_attempt_at)";
+
+/// Any number that nobody else uses for advisory locks in this database.
+const CLAIM_LOCK: i64 = 0x004f_5554_424f_58;
+
+/// Two relays that claim at once do not see each other's leases, so one could overtake the other
+/// within an aggregate: claims take turns, and each begins after the one before is committed. The
+/// settings keep the planner, whose statistics lag behind a burst, to the partial indexes: with
+/// a sort or a hash each claim would read the whole backlog.
+const BEFORE_CLAIM: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;
+    SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+    SELECT pg_advisory_xact_lock(";
+
+/// Due rows in their order; not those whose aggregate has an earlier one that is leased or waits
+/// for its retry.
+const CLAIM: &str = "WITH due AS MATERIALIZED (
+        SELECT o.seq FROM outbox o
+        WHERE o.sent_at IS NULL AND o.dead_at IS NULL
+          AND (o.lease_until IS NULL OR o.lease_until <= $1)
+          AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= $1)
+          AND NOT EXISTS (SELECT FROM outbox e
+              WHERE e.aggregate_id = o.aggregate_id AND e.seq < o.seq
+                AND e.sent_at IS NULL AND e.dead_at IS NULL
+                AND (e.lease_until > $1 OR e.next_attempt_at > $1))
+        ORDER BY o.seq LIMIT $2 FOR UPDATE OF o SKIP LOCKED)
+    UPDATE outbox o SET lease_until = $3, fence = o.fence + 1 FROM due WHERE o.seq = due.seq
+    RETURNING o.seq, o.id, o.type, o.payload::text AS payload, o.correlation_id, o.traceparent,
+              o.created_at, o.fence, o.attempts";
+const MARK_SENT: &str = "UPDATE outbox o SET sent_at = $3, lease_until = NULL
+    FROM unnest($1::bigint[], $2::bigint[]) AS m (seq, fence)
+    WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL";
+const RELEASE: &str = "UPDATE outbox o SET lease_until = NULL
+    FROM unnest($1::bigint[], $2::bigint[]) AS m (seq, fence)
+    WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL";
+const FAIL: &str = "UPDATE outbox o SET attempts = o.attempts + 1, lease_until = NULL,
+        last_error = m.error, next_attempt_at = m.next_attempt_at, dead_at = m.dead_at
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+         AS m (seq, fence, error, next_attempt_at, dead_at)
+    WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL
+    RETURNING o.seq";
+const PRUNE: &str = "DELETE FROM outbox WHERE seq = ANY (ARRAY(
+    SELECT seq FROM outbox
+    WHERE created_at < $1 AND (sent_at < $1 OR dead_at < $1) LIMIT $2))";
+
+/// A fact to be told, and where it came from.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// The message's id for good: consumers know it as `revision`.
+    pub id: MessageId,
+    /// What happened.
+    pub fact: Fact,
+    /// The id of the request that caused it.
+    pub correlation_id: String,
+    /// W3C trace context of that request.
+    pub traceparent: Option<String>,
+    /// When it happened.
+    pub created_at: Timestamp,
+}
+
+/// A message whose payload is already made.
+#[derive(Clone, Debug)]
+pub struct RawMessage {
+    /// The message's id for good.
+    pub id: MessageId,
+    /// Order is kept among messages of one aggregate.
+    pub aggregate_id: Uuid,
+    /// The `type` on the wire.
+    pub kind: String,
+    /// JSON text.
+    pub payload: String,
+    /// The id of the request that caused it.
+    pub correlation_id: String,
+    /// W3C trace context of that request.
+    pub traceparent: Option<String>,
+    /// When it happened.
+    pub created_at: Timestamp,
+    /// Not to be published before; `None` is at once.
+    pub not_before: Option<Timestamp>,
+}
+
+/// The documented payload (S4.25 to S4.29): its four fields are always there; ours follow when
+/// they say something.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload<'a> {
+    r#type: &'static str,
+    event_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    seats: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    booking_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
+    seat_numbers: &'a [u32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invitation_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization_id: Option<Uuid>,
+}
+
+/// The message body of a fact.
+pub fn payload(fact: &Fact) -> String {
+    let payload = Payload {
+        r#type: fact.kind.name(),
+        event_id: fact.event_id.map(|id| id.0),
+        user_id: fact.user_id.map(|id| id.0),
+        seats: fact.seats,
+        booking_id: fact.booking_id.map(|id| id.0),
+        seat_numbers: &fact.seat_numbers,
+        invitation_id: fact.invitation.map(|(id, _)| id.0),
+        organization_id: fact.invitation.map(|(_, id)| id.0),
+    };
+    // Strings, numbers and ids: there is nothing in it that JSON cannot say.
+    serde_json::to_string(&payload).unwrap_or_default()
+}
+
+/// Prepares the statement of [`append`], for those who run it in a pipelined flight: there nothing
+/// may wait for a preparation.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn prepare(conn: &Conn) -> Result<(), DbError> {
+    conn.prepare_cached(INSERT).await?;
+    Ok(())
+}
+
+/// Writes facts in the transaction of their cause, in their order, with one statement.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn append(conn: &Conn, messages: &[NewMessage]) -> Result<(), DbError> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let mut columns = Columns::with_capacity(messages.len());
+    for message in messages {
+        columns.ids.push(message.id.0);
+        columns.aggregates.push(message.fact.aggregate_id);
+        columns.kinds.push(message.fact.kind.name());
+        columns.payloads.push(payload(&message.fact));
+        columns.correlations.push(&message.correlation_id);
+        columns.traces.push(message.traceparent.as_deref());
+        columns.created.push(message.created_at);
+        columns.not_before.push(None);
+    }
+    columns.insert(conn).await
+}
+
+/// Writes messages whose payload is already made.
+///
+/// # Errors
+/// When PostgreSQL is away, or a payload is not JSON.
+pub async fn append_raw(conn: &Conn, messages: &[RawMessage]) -> Result<(), DbError> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let mut columns = Columns::with_capacity(messages.len());
+    for message in messages {
+        columns.ids.push(message.id.0);
+        columns.aggregates.push(message.aggregate_id);
+        columns.kinds.push(&message.kind);
+        columns.payloads.push(message.payload.clone());
+        columns.correlations.push(&message.correlation_id);
+        columns.traces.push(message.traceparent.as_deref());
+        columns.created.push(message.created_at);
+        columns.not_before.push(message.not_before);
+    }
+    columns.insert(conn).await
+}
+
+/// One array a column: a commit of the booking desk writes hundreds of rows at once.
+struct Columns<'a> {
+    ids: Vec<Uuid>,
+    aggregates: Vec<Uuid>,
+    kinds: Vec<&'a str>,
+    payloads: Vec<String>,
+    correlations: Vec<&'a str>,
+    traces: Vec<Option<&'a str>>,
+    created: Vec<Timestamp>,
+    not_before: Vec<Option<Timestamp>>,
+}
+
+impl Columns<'_> {
+    fn with_capacity(rows: usize) -> Self {
+        Self {
+            ids: Vec::with_capacity(rows),
+            aggregates: Vec::with_capacity(rows),
+            kinds: Vec::with_capacity(rows),
+            payloads: Vec::with_capacity(rows),
+            correlations: Vec::with_capacity(rows),
+            traces: Vec::with_capacity(rows),
+            created: Vec::with_capacity(rows),
+            not_before: Vec::with_capacity(rows),
+        }
+    }
+
+    async fn insert(self, conn: &Conn) -> Result<(), DbError> {
+        conn.run(
+            INSERT,
+            &[
+                &self.ids,
+                &self.aggregates,
+                &self.kinds,
+                &self.payloads,
+                &self.correlations,
+                &self.traces,
+                &self.created,
+                &self.not_before,
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// A message that the relay holds until its lease ends.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Its place in the outbox.
+    pub seq: i64,
+    /// The claim's number: who comes with an older one is not listened to.
+    pub fence: i64,
+    /// The message's id for good.
+    pub id: MessageId,
+    /// The `type` on the wire.
+    pub kind: String,
+    /// JSON text.
+    pub payload: String,
+    /// The id of the request that caused it.
+    pub correlation_id: String,
+    /// W3C trace context of that request.
+    pub traceparent: Option<String>,
+    /// When it happened.
+    pub created_at: Timestamp,
+    /// How often its publication failed.
+    pub attempts: i32,
+}
+
+/// A publication that the broker refused.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Its place in the outbox.
+    pub seq: i64,
+    /// The claim's number.
+    pub fence: i64,
+    /// Why.
+    pub error: String,
+    /// When to try again.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When it was given up, if it was.
+    pub dead_at: Option<Timestamp>,
+}
+
+/// Claims up to `limit` due messages until `lease_until`, in their order.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn claim(
+    db: &Db,
+    now: Timestamp,
+    lease_until: Timestamp,
+    limit: i64,
+) -> Result<Vec<Claimed>, DbError> {
+    let tx = db.begin().await?;
+    tx.batch_execute(&format!("{BEFORE_CLAIM}{CLAIM_LOCK})")).await?;
+    let rows = tx.rows(CLAIM, &[&now, &limit, &lease_until]).await?;
+    let mut claimed = rows.iter().map(from_row).collect::<Result<Vec<_>, DbError>>()?;
+    tx.commit().await?;
+    claimed.sort_unstable_by_key(|message| message.seq);
+    Ok(claimed)
+}
+
+/// Marks messages as sent, those that are still the claimer's, and says how many.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn mark_sent(conn: &Conn, messages: &[&Claimed], now: Timestamp) -> Result<u64, DbError> {
+    let (seqs, fences) = keys(messages);
+    conn.run(MARK_SENT, &[&seqs, &fences, &now]).await
+}
+
+/// Gives messages back unsent; nothing counts against them.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn release(conn: &Conn, messages: &[&Claimed]) -> Result<(), DbError> {
+    let (seqs, fences) = keys(messages);
+    conn.run(RELEASE, &[&seqs, &fences]).await.map(drop)
+}
+
+/// Notes failed publications and says which of them were still the claimer's.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn fail(conn: &Conn, failures: &[Failure]) -> Result<Vec<i64>, DbError> {
+    let seqs: Vec<i64> = failures.iter().map(|failure| failure.seq).collect();
+    let fences: Vec<i64> = failures.iter().map(|failure| failure.fence).collect();
+    let errors: Vec<&str> = failures.iter().map(|failure| failure.error.as_str()).collect();
+    let next: Vec<_> = failures.iter().map(|failure| failure.next_attempt_at).collect();
+    let dead: Vec<_> = failures.iter().map(|failure| failure.dead_at).collect();
+    let rows = conn.rows(FAIL, &[&seqs, &fences, &errors, &next, &dead]).await?;
+    rows.iter().map(|row| Ok(row.try_get("seq")?)).collect()
+}
+
+/// Forgets up to `limit` messages that were sent or given up before `before`.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn prune(conn: &Conn, before: Timestamp, limit: i64) -> Result<u64, DbError> {
+    conn.run(PRUNE, &[&before, &limit]).await
+}
+
+fn keys(messages: &[&Claimed]) -> (Vec<i64>, Vec<i64>) {
+    messages.iter().map(|message| (message.seq, message.fence)).unzip()
+}
+
+fn from_row(row: &tokio_postgres::Row) -> Result<Claimed, DbError> {
+    Ok(Claimed {
+        seq: row.try_get("seq")?,
+        fence: row.try_get("fence")?,
+        id: MessageId(row.try_get("id")?),
+        kind: row.try_get("type")?,
+        payload: row.try_get("payload")?,
+        correlation_id: row.try_get("correlation_id")?,
+        traceparent: row.try_get("traceparent")?,
+        created_at: row.try_get("created_at")?,
+        attempts: row.try_get("attempts")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fact::FactKind;
+    use crate::domain::ids::{EventId, UserId};
+
+    #[test]
+    fn the_documented_payload_comes_first_and_whole() {
+        let id = Uuid::nil();
+        let mut fact = Fact {
+            kind: FactKind::WaitlistPromoted,
+            aggregate_id: id,
+            event_id: Some(EventId(id)),
+            user_id: Some(UserId(id)),
+            seats: None,
+            seat_numbers: Vec::new(),
+            booking_id: None,
+            invitation: None,
+        };
+        assert_eq!(
+            payload(&fact),
+            format!(
+                r#"{{"type":"waitlist_promoted","eventId":"{id}","userId":"{id}","seats":null}}"#
+            )
+        );
+        fact.seats = Some(2);
+        fact.seat_numbers = vec![4, 5];
+        assert!(payload(&fact).ends_with(r#""seats":2,"seatNumbers":[4,5]}"#));
+    }
+}

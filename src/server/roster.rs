@@ -1,0 +1,174 @@
+//! The roster: every long-lived task, in the order in which they start, with its name, what
+//! happens when it fails, when it stops, and how long it rests.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::actors::booking_desk::BookingDesk;
+use crate::actors::booking_gate::BookingGate;
+use crate::actors::event_cascade::EventCascade;
+use crate::actors::housekeeper::Housekeeper;
+use crate::actors::reconciler::Reconciler;
+use crate::actors::stock_publisher::StockPublisher;
+use crate::actors::supervisor::Supervisor;
+use crate::actors::waitlist_sweeper::WaitlistSweeper;
+use crate::actors::{Actor, Duty, Phase, Policy};
+use crate::app::App;
+use crate::app::accounts::{prune, revocations};
+use crate::app::bookings::desk::Intake;
+use crate::app::bookings::settle::Settler;
+use crate::app::bookings::show::Publication;
+use crate::config::Role;
+use crate::postgres::Db;
+use crate::wake::Wake;
+
+/// Groups that the gate may be ahead of the desk: enough to fill a batch from small groups.
+const AHEAD: usize = 64;
+/// Publications that may wait for Redis; what does not fit is found by the reconciler.
+const PUBLICATIONS: usize = 4096;
+/// How long an actor rests that is rung for all it does.
+const RUNG: Duration = Duration::from_secs(1);
+/// How often queues and cancelled events are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How soon a deactivation elsewhere is known here.
+const REVOCATIONS: Duration = Duration::from_secs(1);
+/// How often what has expired is forgotten.
+const CLEANUP: Duration = Duration::from_mins(10);
+/// How often histograms are folded: what is recorded between is kept raw, in memory.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Starts everybody. The desk works in every process: who takes commands settles them.
+pub fn start(
+    supervisor: &Supervisor,
+    app: &App,
+    lanes: Vec<Intake>,
+    recorder: &PrometheusHandle,
+) -> anyhow::Result<()> {
+    desk(supervisor, app, lanes)?;
+    if app.config.plays(Role::Workers) {
+        workers(supervisor, app);
+        cleanup(supervisor, app);
+    }
+    let handles = app.clone();
+    chore(supervisor, "revocations", REVOCATIONS, move || {
+        let app = handles.clone();
+        async move { Ok(revocations::load(&app).await?) }
+    });
+    let upkeep = recorder.clone();
+    chore(supervisor, "metrics-upkeep", UPKEEP, move || {
+        upkeep.run_upkeep();
+        async { Ok(()) }
+    });
+    Ok(())
+}
+
+/// The lanes of the booking desk, and who shows what they did.
+fn desk(supervisor: &Supervisor, app: &App, lanes: Vec<Intake>) -> anyhow::Result<()> {
+    let config = &app.config.booking;
+    let (publisher, publications) = mpsc::channel(PUBLICATIONS);
+    let publisher_wake = Wake::default();
+    let db = Db::new(&app.config.postgres, lanes.len())?;
+    for (index, intake) in lanes.into_iter().enumerate() {
+        let (admitted, queue) = mpsc::channel(AHEAD);
+        let (queue, desk_wake) = (Arc::new(Mutex::new(queue)), Wake::default());
+        let gate = {
+            let (app, intake, desk_wake) = (app.clone(), intake.clone(), desk_wake.clone());
+            let (batch_max, lease_ms) = (config.batch_max, config.lease_ms);
+            move || BookingGate {
+                intake: intake.clone(),
+                desk: admitted.clone(),
+                desk_wake: desk_wake.clone(),
+                redis: app.redis.clone(),
+                ids: app.ids,
+                batch_max,
+                lease_ms,
+            }
+        };
+        let duty = duty(&format!("booking-gate-{index}"), Phase::Intake, intake.wake, RUNG);
+        enter(supervisor, duty, gate);
+        let desk = {
+            let (app, db, publisher_wake) = (app.clone(), db.clone(), publisher_wake.clone());
+            let publisher: mpsc::Sender<Publication> = publisher.clone();
+            move || BookingDesk {
+                queue: Arc::clone(&queue),
+                settler: Settler { db: db.clone(), clock: app.clock.clone(), ids: app.ids },
+                publisher: publisher.clone(),
+                publisher_wake: publisher_wake.clone(),
+                wakes: app.wakes.clone(),
+                batch_max: app.config.booking.batch_max,
+                again: VecDeque::new(),
+            }
+        };
+        let duty = self::duty(&format!("booking-desk-{index}"), Phase::Workers, desk_wake, RUNG);
+        enter(supervisor, duty, desk);
+    }
+    let (app, queue) = (app.clone(), Arc::new(Mutex::new(publications)));
+    let duty = duty("stock-publisher", Phase::Relay, publisher_wake, RUNG);
+    enter(supervisor, duty, move || StockPublisher {
+        queue: Arc::clone(&queue),
+        redis: app.redis.clone(),
+        db: app.db.clone(),
+        wakes: app.wakes.clone(),
+    });
+    Ok(())
+}
+
+/// Who works whether or not anybody asks.
+fn workers(supervisor: &Supervisor, app: &App) {
+    let tick = Duration::from_millis(app.config.reconciler.tick_ms);
+    let duty_of = |name: &str, wake: &Wake, tick| duty(name, Phase::Workers, wake.clone(), tick);
+
+    let handles = app.clone();
+    enter(supervisor, duty_of("event-cascade", &app.wakes.event_cascade, SWEEP), move || {
+        EventCascade { app: handles.clone() }
+    });
+    let handles = app.clone();
+    enter(supervisor, duty_of("waitlist-sweeper", &Wake::default(), SWEEP), move || {
+        WaitlistSweeper::new(handles.clone())
+    });
+    let handles = app.clone();
+    enter(supervisor, duty_of("reconciler", &app.wakes.reconciler, tick), move || {
+        let batch_max = handles.config.reconciler.batch_max;
+        Reconciler::new(handles.db.clone(), handles.redis.clone(), batch_max)
+    });
+}
+
+/// Forgets what has expired.
+fn cleanup(supervisor: &Supervisor, app: &App) {
+    let handles = app.clone();
+    chore(supervisor, "sign-in-cleanup", CLEANUP, move || {
+        let app = handles.clone();
+        async move {
+            let pruned = prune::prune(&app).await?;
+            tracing::debug!(pruned, "forgot expired sign-ins");
+            Ok(())
+        }
+    });
+}
+
+fn duty(name: &str, phase: Phase, wake: Wake, tick: Duration) -> Duty {
+    Duty { name: name.to_owned(), policy: Policy::Restart, phase, wake, tick }
+}
+
+/// Enters an actor that needs nothing to be made.
+fn enter<A: Actor>(
+    supervisor: &Supervisor,
+    duty: Duty,
+    mut make: impl FnMut() -> A + Send + 'static,
+) {
+    supervisor.spawn(duty, move || std::future::ready(Ok(make())));
+}
+
+/// Enters a chore that is repeated at every tick.
+fn chore<F, Fut>(supervisor: &Supervisor, name: &str, tick: Duration, work: F)
+where
+    F: FnMut() -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let duty = duty(name, Phase::Workers, Wake::default(), tick);
+    enter(supervisor, duty, move || Housekeeper(work.clone()));
+}
