@@ -62,27 +62,6 @@ impl Busy {
     }
 }
 
-/// How long after its last sign of work the desk counts as busy.
-const BUSY_MS: i64 = 50;
-
-/// Whether people are booking right now: then what can wait goes slowly, because it shares
-/// processor, disk and database with them.
-#[derive(Clone, Debug, Default)]
-pub struct Busy(Arc<AtomicI64>);
-
-impl Busy {
-    /// The desk settles a batch at `now_ms` (milliseconds of any one clock).
-    pub fn touch(&self, now_ms: i64) {
-        self.0.store(now_ms, Ordering::Relaxed);
-    }
-
-    /// Whether it did so a moment ago.
-    pub fn is_busy(&self, now_ms: i64) -> bool {
-        let last = self.0.load(Ordering::Relaxed);
-        last > 0 && now_ms.saturating_sub(last) <= BUSY_MS
-    }
-}
-
 /// What an actor is doing, as `/health/ready` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActorState {

@@ -14,7 +14,7 @@ use crate::domain::event_draft::EventDraft;
 use crate::domain::ids::{EventId, OrganizationId, UserId};
 use crate::domain::organization::{MemberRole, Organization};
 use crate::domain::refusal::Refusal;
-use crate::postgres::{Conn, demo, event, organization};
+use crate::postgres::{Conn, demo, event, organization, seat_map};
 
 const NAME: &str = "Happening Demo";
 const SLUG: &str = "happening-demo";
@@ -106,7 +106,8 @@ async fn put_on_sale(
     }
     let id = EventId(app.ids.uuid());
     let (event, seat_map) = draft.into_event(id, organization, now)?;
-    event::insert(tx, &event, seat_map.as_ref()).await?;
+    event::insert(tx, &event).await?;
+    seat_map::set(tx, id, seat_map.as_ref()).await?;
     Ok(id)
 }
 

@@ -7,6 +7,7 @@ pub mod account;
 pub mod api_key;
 pub mod audit;
 pub mod booking;
+pub mod booking_views;
 pub mod cascade;
 pub mod dead_letter;
 pub mod demo;
