@@ -30,8 +30,8 @@ const MISSED: u8 = 1;
 /// The exit status when the bench could not be run.
 const FAILED: u8 = 2;
 
-/// Measures the speed promises against services that keep what they are told (DATABASE_URL,
-/// REDIS_URL, RABBITMQ_URL). Exit status: 0 all targets met, 1 one missed, 2 could not be run.
+/// Measures the speed promises against durable services: `DATABASE_URL`, `REDIS_URL`,
+/// `RABBITMQ_URL`. Exit status: 0 all targets met, 1 one missed, 2 could not be run.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// A smoke test of a minute: one short run each, written to bench-quick.json.

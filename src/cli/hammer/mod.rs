@@ -50,6 +50,7 @@ const LOOKS: u32 = 6;
 /// A load and truth test for an own instance. Exit status: 0 kept every promise, 1 broke one,
 /// 2 could not be run.
 #[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "these are switches of a command line")]
 pub struct Args {
     /// The instance to test.
     #[arg(long, default_value = "http://127.0.0.1:2208")]
@@ -93,8 +94,8 @@ pub struct Args {
     /// Accounts that book, in turn. Default: 50 over the API, up to 5,000 in the database.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub accounts: Option<u64>,
-    /// How the accounts are made. The database needs DATABASE_URL and the server's signing secret;
-    /// it is quicker, and notifications are then counted there too.
+    /// How the accounts are made. The database needs `DATABASE_URL` and the server's signing
+    /// secret; it is quicker, and notifications are then counted there too.
     #[arg(long, value_enum, default_value_t = AccountsFrom::Api)]
     pub accounts_from: AccountsFrom,
     /// Send no Idempotency-Key.

@@ -24,7 +24,7 @@ const SIGN_UPS_AT_ONCE: u64 = 4;
 /// People inserted by one statement.
 const INSERTED_AT_ONCE: usize = 10_000;
 /// Tokens older than this are replaced before they are used again; they live for 15 minutes.
-const TOKEN_AGE_MAX: Duration = Duration::from_secs(300);
+const TOKEN_AGE_MAX: Duration = Duration::from_mins(5);
 
 /// Somebody who books, or organises.
 #[derive(Clone, Debug)]

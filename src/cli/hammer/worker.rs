@@ -159,13 +159,11 @@ impl Worker {
 
     fn intern(&mut self, outcome: Outcome) -> Outcome {
         let Outcome::Refused(code) = outcome else { return outcome };
-        match self.codes.iter().find(|known| **known == code) {
-            Some(known) => Outcome::Refused(Arc::clone(known)),
-            None => {
-                self.codes.push(Arc::clone(&code));
-                Outcome::Refused(code)
-            }
+        if let Some(known) = self.codes.iter().find(|known| **known == code) {
+            return Outcome::Refused(Arc::clone(known));
         }
+        self.codes.push(Arc::clone(&code));
+        Outcome::Refused(code)
     }
 
     fn errors(&mut self, reply: &mut Reply) {

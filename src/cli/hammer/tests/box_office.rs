@@ -119,7 +119,7 @@ impl State {
         let number = (!confirmed).then(|| i64::try_from(queue).unwrap() + 1);
         self.sold += if confirmed { seats } else { 0 };
         let status = if confirmed { "confirmed" } else { "waitlisted" };
-        let id = Uuid::from_u128(1000 + self.bookings.len() as u128);
+        let id = Uuid::from_u128(1000 + u128::try_from(self.bookings.len()).unwrap());
         self.bookings.push(Standing {
             id,
             status: status.to_owned(),
