@@ -4,8 +4,12 @@ pub mod accounts;
 pub mod admin_integrity;
 pub mod api_keys;
 pub mod body;
+pub mod booking_lists;
+pub mod bookings;
 pub mod caller;
 pub mod docs;
+pub mod event_body;
+pub mod events;
 pub mod guard;
 pub mod health;
 pub mod invitations;
@@ -16,6 +20,7 @@ pub mod page;
 pub mod problem;
 pub mod query;
 pub mod reply;
+pub mod seats;
 pub mod time;
 pub mod trace;
 
@@ -39,6 +44,8 @@ fn api(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(accounts::routes)
         .configure(admin_integrity::routes)
         .configure(api_keys::routes)
+        .configure(bookings::routes)
+        .configure(events::routes)
         .configure(invitations::routes)
         .configure(organizations::routes);
 }
