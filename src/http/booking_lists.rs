@@ -157,7 +157,9 @@ impl Listing {
                 let after = after.and_then(|key| key.parse().ok());
                 let page = list::of_event(app, access, status, after, CSV_CHUNK).await?;
                 let Page { items, next } = page;
-                items.iter().for_each(|(booking, name)| row(&mut csv, booking, name));
+                for (booking, name) in &items {
+                    row(&mut csv, booking, name);
+                }
                 next
             }
             Self::Queue(access) => {
