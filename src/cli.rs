@@ -1,7 +1,9 @@
 //! The command line: one verb a file.
 
+pub mod bench;
 pub mod demo;
 pub mod doctor;
+pub mod hammer;
 pub mod integrity;
 pub mod migrate;
 pub mod serve;
@@ -34,6 +36,10 @@ enum Command {
     Integrity(integrity::Args),
     /// Loads the demo (known accounts, two events on sale) and, with --serve, serves it
     Demo(demo::Args),
+    /// Sends buyers at an own instance and says whether it kept its promises
+    Hammer(hammer::Args),
+    /// Measures the speed promises (`./dev bench` starts what it needs)
+    Bench(bench::Args),
 }
 
 impl Cli {
@@ -49,6 +55,9 @@ impl Cli {
             Command::Doctor(args) => doctor::run(args, Config::load()).await,
             Command::Integrity(args) => integrity::run(args, Config::load()?).await,
             Command::Demo(args) => demo::run(args).await,
+            // The hammer needs settings only to reach the database.
+            Command::Hammer(args) => hammer::run(args, Config::load()).await,
+            Command::Bench(args) => bench::run(args).await,
         }
     }
 }

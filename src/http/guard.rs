@@ -80,9 +80,3 @@ pub fn path_parameters() -> web::PathConfig {
     web::PathConfig::default()
         .error_handler(|_, _| Problem::from(Refusal::NotFound("resource")).into())
 }
-
-/// A query string that cannot be read: 400.
-pub fn query_parameters() -> web::QueryConfig {
-    web::QueryConfig::default()
-        .error_handler(|error, _| Problem::malformed(format!("query: {error}")).into())
-}

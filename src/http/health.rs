@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::problem::Problem;
+use super::query::Query;
 use super::time::rfc3339;
 use crate::app::{App, vitals};
 use crate::domain::refusal::Refusal;
@@ -189,7 +190,7 @@ struct Which {
     responses((status = 200, body = Health), (status = 503, body = Health))
 )]
 #[get("/health")]
-async fn health(which: web::Query<Which>, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+async fn health(which: Query<Which>, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let service = which.into_inner().service.unwrap_or_else(|| SERVICE.to_owned());
     let fine = is_fine(&app, &service).ok_or(Refusal::NotFound("service"))?;
     let status = if fine { "ok" } else { "failing" };
@@ -266,7 +267,7 @@ async fn ready(readiness: web::Data<Readiness>, app: web::Data<App>) -> HttpResp
 )]
 #[get("/health/events")]
 async fn events(
-    which: web::Query<Which>,
+    which: Query<Which>,
     readiness: web::Data<Readiness>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {

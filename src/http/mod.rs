@@ -4,8 +4,12 @@ pub mod accounts;
 pub mod admin_integrity;
 pub mod api_keys;
 pub mod body;
+pub mod booking_lists;
+pub mod bookings;
 pub mod caller;
 pub mod docs;
+pub mod event_body;
+pub mod events;
 pub mod guard;
 pub mod health;
 pub mod invitations;
@@ -14,7 +18,9 @@ pub mod metrics;
 pub mod organizations;
 pub mod page;
 pub mod problem;
+pub mod query;
 pub mod reply;
+pub mod seats;
 pub mod time;
 pub mod trace;
 
@@ -38,6 +44,8 @@ fn api(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(accounts::routes)
         .configure(admin_integrity::routes)
         .configure(api_keys::routes)
+        .configure(bookings::routes)
+        .configure(events::routes)
         .configure(invitations::routes)
         .configure(organizations::routes);
 }
@@ -118,7 +126,6 @@ impl Door {
             .app_data(self.recorder.clone())
             .app_data(self.document.clone())
             .app_data(guard::path_parameters())
-            .app_data(guard::query_parameters())
             .default_service(web::to(guard::unmatched))
     }
 }

@@ -11,6 +11,7 @@ use super::body::Body;
 use super::caller::{Authorized, ReadProfile, WriteEvents};
 use super::page::{PageBody, PageQuery};
 use super::problem::Problem;
+use super::query::Query;
 use super::reply::{self, IdempotencyKey};
 use super::time::rfc3339;
 use super::trace::Traced;
@@ -137,7 +138,7 @@ fn founded(made: &Organization) -> Reply {
 async fn list(
     authorized: Authorized<ReadProfile>,
     app: web::Data<App>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (after, limit) = query.after_id()?;
     let page = read::list(&app, &authorized.caller, after, limit).await?;
@@ -171,7 +172,7 @@ async fn list_members(
     authorized: Authorized<ReadProfile>,
     app: web::Data<App>,
     id: web::Path<Uuid>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (after, limit) = query.after_id()?;
     let id = OrganizationId(id.into_inner());

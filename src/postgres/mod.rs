@@ -24,6 +24,7 @@ pub mod organization;
 pub mod outbox;
 pub mod pool;
 pub mod refresh_token;
+pub mod rehearsal;
 pub mod seat_map;
 pub mod vitals;
 
