@@ -12,4 +12,11 @@ mod harness;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounts;
 mod bookings;
+mod events;
+mod idempotency;
+mod organizations;
+mod profiles;
+mod races;
+mod waitlist;

@@ -104,6 +104,12 @@ impl Client {
     }
 }
 
+impl AsRef<Client> for Client {
+    fn as_ref(&self) -> &Client {
+        self
+    }
+}
+
 /// A request in the making.
 pub struct Ask {
     client: Client,

@@ -118,11 +118,11 @@ impl TestServer {
         }
     }
 
-    /// A second process on the same services; answers its client.
-    pub async fn another(&mut self) -> Client {
-        let (_, client, running) = run(&self.config, &self.clock).await;
+    /// A second process on the same services: its client and its handles.
+    pub async fn another(&mut self) -> (Client, App) {
+        let (app, client, running) = run(&self.config, &self.clock).await;
         self.running.push(running);
-        client
+        (client, app)
     }
 
     /// A call of the API.
@@ -245,6 +245,18 @@ impl TestServer {
         }
         self.services.queue.delete(&self.config.inbox.retry_delays_ms).await;
     }
+}
+
+impl AsRef<Client> for TestServer {
+    fn as_ref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// A server whose clock stands at ten o'clock on the first of March 2026.
+pub async fn at_ten() -> TestServer {
+    let clock = Clock::manual("2026-03-01T10:00:00Z".parse().expect("a time"));
+    Wishes::default().clock(&clock).start().await
 }
 
 impl Drop for TestServer {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::TestServer;
-use crate::support::client::{Ask, Reply};
+use crate::support::client::{Ask, Client, Reply};
 
 const INSERT: &str =
     "INSERT INTO users (id, email, name, password_hash, role, created_at, updated_at)
@@ -37,6 +37,30 @@ pub struct Organizer {
     pub person: Person,
     /// Their organization.
     pub organization: Uuid,
+}
+
+/// Signs somebody up with the password `correct horse`.
+pub async fn register(server: &impl AsRef<Client>, name: &str) -> Reply {
+    let email = format!("{name}@example.org");
+    let body = json!({"email": email, "password": "correct horse", "name": name});
+    server.as_ref().call("POST", "/auth/register").json(body).send().await.expect(201)
+}
+
+/// Signs in.
+pub async fn login(server: &impl AsRef<Client>, email: &str, password: &str) -> Reply {
+    let body = json!({"email": email, "password": password});
+    server.as_ref().call("POST", "/auth/login").json(body).send().await
+}
+
+/// Exchanges a refresh token.
+pub async fn refresh(server: &impl AsRef<Client>, token: &str) -> Reply {
+    let body = json!({"refresh_token": token});
+    server.as_ref().call("POST", "/auth/refresh").json(body).send().await
+}
+
+/// Asks who one is.
+pub async fn me(server: &impl AsRef<Client>, token: &str) -> Reply {
+    server.as_ref().call("GET", "/me").bearer(token).send().await
 }
 
 impl TestServer {
