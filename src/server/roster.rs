@@ -48,8 +48,8 @@ const IDLE: Duration = Duration::from_millis(5);
 const REVOCATIONS: Duration = Duration::from_secs(1);
 /// How often what has expired is forgotten.
 const CLEANUP: Duration = Duration::from_mins(10);
-/// How often events that are over are completed.
-const COMPLETION: Duration = Duration::from_mins(1);
+/// How often events are looked through for those that are over.
+const COMPLETION: Duration = Duration::from_secs(10);
 /// How often histograms are folded: what is recorded between is kept raw, in memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -205,7 +205,8 @@ fn cleanup(supervisor: &Supervisor, app: &App) {
     chore(supervisor, "event-completion", COMPLETION, move || {
         let app = handles.clone();
         async move {
-            while complete::complete_over(&app).await? {}
+            // Bounded, and the next tick goes on.
+            complete::complete_over(&app).await?;
             Ok(())
         }
     });
