@@ -3,8 +3,8 @@
 pub mod bench;
 pub mod demo;
 pub mod doctor;
-pub mod integrity;
 pub mod hammer;
+pub mod integrity;
 pub mod migrate;
 pub mod serve;
 

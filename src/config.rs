@@ -23,6 +23,8 @@ const SHORT_NAMES: [(&str, &str); 6] = [
 
 /// The shortest signing secret accepted, in bytes (256 bits, RFC 7518 §3.2).
 const SIGNING_SECRET_MIN: usize = 32;
+/// Sign-ins per minute in demo mode, where many people share few accounts.
+const DEMO_SIGN_INS: u32 = 60;
 /// Signs tokens in demo mode, where everybody knows the passwords anyway.
 const DEMO_SECRET: &str = "happening-demo-signing-secret-not-for-real-people";
 
@@ -281,6 +283,7 @@ impl Config {
         }
         if self.demo {
             self.limits.exempt_loopback = true;
+            self.limits.sign_in_per_minute = self.limits.sign_in_per_minute.max(DEMO_SIGN_INS);
             if self.auth.signing_secret.expose_secret().is_empty() {
                 self.auth.signing_secret = DEMO_SECRET.into();
             }

@@ -16,6 +16,7 @@ use super::bookings::{BookingBody, BookingsQuery};
 use super::caller::{Authorized, ReadEvents};
 use super::page::{PageBody, PageQuery, cursor};
 use super::problem::Problem;
+use super::query::Query;
 use super::reply;
 use super::time::rfc3339;
 use crate::app::bookings::list::{self, Access};
@@ -61,8 +62,8 @@ async fn bookings(
     request: HttpRequest,
     app: web::Data<App>,
     id: web::Path<Uuid>,
-    query: web::Query<BookingsQuery>,
-    page: web::Query<PageQuery>,
+    query: Query<BookingsQuery>,
+    page: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let mut errors = FieldErrors::default();
     let status = query.status(&mut errors);
@@ -92,7 +93,7 @@ async fn queue(
     request: HttpRequest,
     app: web::Data<App>,
     id: web::Path<Uuid>,
-    page: web::Query<PageQuery>,
+    page: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let mut errors = FieldErrors::default();
     let limit = page.limit(&mut errors);
@@ -157,7 +158,9 @@ impl Listing {
                 let after = after.and_then(|key| key.parse().ok());
                 let page = list::of_event(app, access, status, after, CSV_CHUNK).await?;
                 let Page { items, next } = page;
-                items.iter().for_each(|(booking, name)| row(&mut csv, booking, name));
+                for (booking, name) in &items {
+                    row(&mut csv, booking, name);
+                }
                 next
             }
             Self::Queue(access) => {

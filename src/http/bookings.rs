@@ -13,6 +13,7 @@ use super::booking_lists;
 use super::caller::{Authorized, ReadBookings, WriteBookings};
 use super::page::{PageBody, PageQuery};
 use super::problem::Problem;
+use super::query::Query;
 use super::reply::{self, IdempotencyKey};
 use super::time::rfc3339;
 use super::trace::Traced;
@@ -173,8 +174,8 @@ async fn booked(
 async fn own(
     authorized: Authorized<ReadBookings>,
     app: web::Data<App>,
-    query: web::Query<BookingsQuery>,
-    page: web::Query<PageQuery>,
+    query: Query<BookingsQuery>,
+    page: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let mut errors = FieldErrors::default();
     let status = query.status(&mut errors);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use actix_web::dev::ResourceDef;
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
@@ -45,6 +45,20 @@ const COMMON: [(&str, &str); 13] = [
     ("500", "internal"),
     ("503", "unavailable"),
 ];
+
+/// What needs no credential: (method, path under the base path, whether one is of use).
+const PUBLIC: [(&str, &str, bool); 8] = [
+    ("post", "/auth/register", false),
+    ("post", "/auth/login", false),
+    ("post", "/auth/refresh", false),
+    ("post", "/auth/logout", false),
+    ("get", "/events", true),
+    ("get", "/events/{id}", true),
+    ("get", "/events/{id}/seats", true),
+    ("get", "/events/{id}/availability/stream", true),
+];
+/// Where the API begins.
+const BASE: &str = "/api/v1";
 
 /// The OpenAPI document, ready to be sent, and which methods each path has.
 pub struct Document {
@@ -112,29 +126,57 @@ fn complete(document: &mut Value) {
     add_schema::<ProblemBody>(&mut components["schemas"]);
     let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else { return };
     for (path, item) in paths {
-        let in_api = path.starts_with("/api/");
-        for (name, operation) in item.as_object_mut().into_iter().flatten() {
-            if name != "parameters" {
-                complete_operation(operation, in_api);
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            if method != "parameters" {
+                complete_operation(method, path, operation);
             }
         }
     }
 }
 
-fn complete_operation(operation: &mut Value, in_api: bool) {
-    if in_api && operation.get("security").is_none() {
-        // Either way: what the public sees, members may see more of.
-        operation["security"] = json!([{}, { "bearer": [] }]);
+fn complete_operation(method: &str, path: &str, operation: &mut Value) {
+    let inside = path.strip_prefix(BASE);
+    operation["operationId"] = json!(operation_id(method, inside.unwrap_or(path)));
+    if let Some(inside) = inside {
+        let public = PUBLIC.iter().find(|entry| entry.0 == method && entry.1 == inside);
+        operation["security"] = match public {
+            None => json!([{ "bearer": [] }]),
+            // Members see more of what the public sees.
+            Some((_, _, true)) => json!([{}, { "bearer": [] }]),
+            Some((_, _, false)) => json!([]),
+        };
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
+    for (status, response) in responses.iter_mut() {
+        let described = response.get("description").is_some() || response.get("$ref").is_some();
+        if !described {
+            response["description"] = json!(reason(status));
+        }
+    }
     for (status, _) in COMMON {
-        let elsewhere = matches!(status, "400" | "404" | "500" | "503");
-        if in_api || elsewhere {
+        let elsewhere = matches!(status, "422" | "404" | "500" | "503");
+        if inside.is_some() || elsewhere {
             responses
                 .entry(status)
                 .or_insert_with(|| json!({ "$ref": "#/components/responses/Problem" }));
         }
     }
+}
+
+/// One for each operation: handlers of several nouns are called `list`.
+fn operation_id(method: &str, path: &str) -> String {
+    let plain = path.replace(['{', '}'], "").replace(['/', '-', '.'], "_");
+    format!("{method}{plain}")
+}
+
+/// What a status means by itself.
+fn reason(status: &str) -> &'static str {
+    status
+        .parse()
+        .ok()
+        .and_then(|status: u16| StatusCode::from_u16(status).ok())
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Answer")
 }
 
 fn add_schema<T: utoipa::ToSchema>(schemas: &mut Value) {

@@ -336,7 +336,7 @@ fn emptied<T>(
     pointer: &str,
     raw: Given<String>,
     parse: impl FnOnce(&str, &str) -> Result<T, FieldError>,
-) -> Option<Option<T>> {
+) -> Given<T> {
     raw.map(|raw| optional(errors, pointer, raw, parse))
 }
 
@@ -344,7 +344,9 @@ fn map(errors: &mut FieldErrors, body: Option<SeatMapBody>) -> Option<SeatMap> {
     match body.map(SeatMapBody::parse)? {
         Ok(map) => Some(map),
         Err(wrong) => {
-            wrong.into_iter().for_each(|error| errors.push(error));
+            for error in wrong {
+                errors.push(error);
+            }
             None
         }
     }

@@ -11,6 +11,7 @@ use super::caller::{Anyone, Authorized, WriteEvents};
 use super::event_body::{EventBody, EventChange, NewEvent};
 use super::page::{PageBody, PageQuery};
 use super::problem::Problem;
+use super::query::Query;
 use super::reply::{self, IdempotencyKey};
 use super::trace::Traced;
 use super::{seats, time};
@@ -115,8 +116,8 @@ async fn created(
 async fn listed(
     Anyone(caller): Anyone,
     app: web::Data<App>,
-    query: web::Query<EventsQuery>,
-    page: web::Query<PageQuery>,
+    query: Query<EventsQuery>,
+    page: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let mut errors = FieldErrors::default();
     let wish = query.into_inner().parse(&mut errors);
@@ -168,7 +169,7 @@ async fn got(
     Anyone(caller): Anyone,
     app: web::Data<App>,
     id: web::Path<Uuid>,
-    include: web::Query<Include>,
+    include: Query<Include>,
 ) -> Result<HttpResponse, Problem> {
     let (id, with_map) = (EventId(id.into_inner()), include.map()?);
     let (event, map) = get::get(&app, caller.as_ref(), id, with_map).await?;

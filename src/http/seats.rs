@@ -16,6 +16,7 @@ use super::caller::Anyone;
 use super::event_body::SeatMapBody;
 use super::events::Include;
 use super::problem::Problem;
+use super::query::Query;
 use super::reply;
 use crate::app::App;
 use crate::app::events::board::{self, Sight, Watcher};
@@ -64,7 +65,7 @@ async fn shown(
     Anyone(caller): Anyone,
     app: web::Data<App>,
     id: web::Path<Uuid>,
-    include: web::Query<Include>,
+    include: Query<Include>,
 ) -> Result<HttpResponse, Problem> {
     let (id, with_map) = (EventId(id.into_inner()), include.map()?);
     let (seats, map) = seats::seats(&app, caller.as_ref(), id, with_map).await?;

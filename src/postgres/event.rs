@@ -189,10 +189,12 @@ pub async fn list(
     let mut params: Vec<&(dyn ToSql + Sync)> = vec![category, from, to, &start, &id, &limit];
     let on_show = organization.is_none() && *status == Some(EventStatus::Published);
     if !on_show {
-        params.extend([&organization as &(dyn ToSql + Sync), &name, &viewer, sees_all]);
+        let among: [&(dyn ToSql + Sync); 4] = [&organization, &name, &viewer, sees_all];
+        params.extend(among);
     }
     if let Some(words) = words {
-        params.extend([&words.all as &(dyn ToSql + Sync), &words.head, &words.prefix]);
+        let matching: [&(dyn ToSql + Sync); 3] = [&words.all, &words.head, &words.prefix];
+        params.extend(matching);
     }
     let sql = match (on_show, words) {
         (true, None) => ON_SHOW,

@@ -27,6 +27,7 @@ use crate::app::accounts::{prune, revocations};
 use crate::app::bookings::desk::Intake;
 use crate::app::bookings::settle::Settler;
 use crate::app::bookings::show::Publication;
+use crate::app::events::complete;
 use crate::app::messages::consume::Inbox;
 use crate::app::messages::relay::Outbox;
 use crate::config::Role;
@@ -47,6 +48,8 @@ const IDLE: Duration = Duration::from_millis(5);
 const REVOCATIONS: Duration = Duration::from_secs(1);
 /// How often what has expired is forgotten.
 const CLEANUP: Duration = Duration::from_mins(10);
+/// How often events are looked through for those that are over.
+const COMPLETION: Duration = Duration::from_secs(10);
 /// How often histograms are folded: what is recorded between is kept raw, in memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -197,6 +200,15 @@ fn cleanup(supervisor: &Supervisor, app: &App) {
     enter(supervisor, duty("janitor", Phase::Workers, Wake::default(), CLEANUP), move || {
         let app = &handles;
         Janitor::new(app.db.clone(), app.clock.clone(), Arc::clone(&app.config))
+    });
+    let handles = app.clone();
+    chore(supervisor, "event-completion", COMPLETION, move || {
+        let app = handles.clone();
+        async move {
+            // Bounded, and the next tick goes on.
+            complete::complete_over(&app).await?;
+            Ok(())
+        }
     });
     let handles = app.clone();
     chore(supervisor, "sign-in-cleanup", CLEANUP, move || {

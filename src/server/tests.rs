@@ -135,6 +135,14 @@ async fn the_api_documents_itself_offline() {
             assert!(!path.starts_with("/api/") || answers.contains_key("429"), "{path}");
         }
     }
+    let mut ids = std::collections::HashSet::new();
+    for (path, method, operation) in operations(&document) {
+        assert!(ids.insert(operation["operationId"].clone()), "{method} {path}");
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let described = response["description"].is_string() || response["$ref"].is_string();
+            assert!(described, "{method} {path} {status}");
+        }
+    }
     assert_eq!(get(api, "/docs").await.header("location"), Some("/docs/"));
     let docs = get(api, "/docs/").await;
     assert_eq!(docs.status, 200);
@@ -147,6 +155,37 @@ async fn the_api_documents_itself_offline() {
     }
     assert!(get(api, "/").await.body.contains("/docs/"));
     server.run_until(fired()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_tells_the_truth_about_credentials() {
+    let server = Server::start(config(&[])).await.unwrap();
+    let api = server.api_address().unwrap();
+    let document = get(api, "/openapi.json").await.json();
+    for (path, method, operation) in operations(&document) {
+        let Some(security) = operation["security"].as_array() else { continue };
+        let needed = security.len() == 1;
+        let id = "00000000-0000-7000-8000-000000000000";
+        let path = path.split('/').map(|part| if part.starts_with('{') { id } else { part });
+        let path = path.collect::<Vec<_>>().join("/");
+        let method = method.to_uppercase();
+        let answer = send(api, &format!("{method} {path} HTTP/1.1")).await;
+        assert_eq!(answer.status == 401, needed, "{method} {path}: {}", answer.status);
+        assert!(answer.status < 500 || answer.status == 503, "{method} {path}");
+        assert_eq!(answer.header("ratelimit-policy"), None, "loopback is exempt in the demo");
+    }
+    server.run_until(fired()).await.unwrap();
+}
+
+fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths
+        .iter()
+        .flat_map(|(path, item)| {
+            let operations = item.as_object().unwrap().iter();
+            operations.map(|(method, operation)| (path.clone(), method.clone(), operation))
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
