@@ -1,10 +1,15 @@
 //! The command line: one verb a file.
 
+pub mod bench;
 pub mod dead_letters;
+pub mod demo;
 pub mod doctor;
+pub mod hammer;
+pub mod integrity;
 pub mod migrate;
 pub mod serve;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +35,14 @@ enum Command {
     DeadLetters(dead_letters::Args),
     /// Checks every dependency and says how to mend what it finds
     Doctor(doctor::Args),
+    /// Compares Redis with `PostgreSQL`, and `PostgreSQL` with itself
+    Integrity(integrity::Args),
+    /// Loads the demo (known accounts, two events on sale) and, with --serve, serves it
+    Demo(demo::Args),
+    /// Sends buyers at an own instance and says whether it kept its promises
+    Hammer(hammer::Args),
+    /// Measures the speed promises (`./dev bench` starts what it needs)
+    Bench(bench::Args),
 }
 
 impl Cli {
@@ -44,6 +57,18 @@ impl Cli {
             Command::DeadLetters(args) => dead_letters::run(args, Config::load()?).await,
             // The doctor also examines settings that cannot be used.
             Command::Doctor(args) => doctor::run(args, Config::load()).await,
+            Command::Integrity(args) => integrity::run(args, Config::load()?).await,
+            Command::Demo(args) => demo::run(args).await,
+            // The hammer needs settings only to reach the database.
+            Command::Hammer(args) => hammer::run(args, Config::load()).await,
+            Command::Bench(args) => bench::run(args).await,
         }
     }
+}
+
+/// Prints to standard output; unlike `println!`, a reader that has gone away is no panic.
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
 }

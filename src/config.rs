@@ -23,6 +23,8 @@ const SHORT_NAMES: [(&str, &str); 6] = [
 
 /// The shortest signing secret accepted, in bytes (256 bits, RFC 7518 §3.2).
 const SIGNING_SECRET_MIN: usize = 32;
+/// Sign-ins per minute in demo mode, where many people share few accounts.
+const DEMO_SIGN_INS: u32 = 60;
 /// Signs tokens in demo mode, where everybody knows the passwords anyway.
 const DEMO_SECRET: &str = "happening-demo-signing-secret-not-for-real-people";
 
@@ -198,10 +200,30 @@ impl Config {
     ///
     /// # Errors
     /// Lists every mistake with its key.
-    #[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
     pub fn load() -> Result<Self, ConfigError> {
+        Self::load_with(&[])
+    }
+
+    /// The same with demo mode switched on, whatever the sources say.
+    ///
+    /// # Errors
+    /// Lists every mistake with its key.
+    pub fn load_demo() -> Result<Self, ConfigError> {
+        Self::load_with(&[("HAPPENING__DEMO", "true".to_owned())])
+    }
+
+    /// The same with some variables set as if the environment said so.
+    ///
+    /// # Errors
+    /// Lists every mistake with its key.
+    #[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+    pub fn load_with(variables: &[(&str, String)]) -> Result<Self, ConfigError> {
         let file = std::env::var("HAPPENING_CONFIG").ok();
-        Self::from_sources(file.as_deref(), std::env::vars_os().filter_map(utf8_pair).collect())
+        let mut environment: HashMap<_, _> = std::env::vars_os().filter_map(utf8_pair).collect();
+        for (name, value) in variables {
+            environment.insert((*name).to_owned(), value.clone());
+        }
+        Self::from_sources(file.as_deref(), environment)
     }
 
     /// The same from given sources, for tests.
@@ -261,6 +283,7 @@ impl Config {
         }
         if self.demo {
             self.limits.exempt_loopback = true;
+            self.limits.sign_in_per_minute = self.limits.sign_in_per_minute.max(DEMO_SIGN_INS);
             if self.auth.signing_secret.expose_secret().is_empty() {
                 self.auth.signing_secret = DEMO_SECRET.into();
             }
@@ -382,6 +405,12 @@ impl Config {
             "must be auto, pretty or json",
         );
     }
+}
+
+/// The path of a program: what the variable says, or else its own name.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+pub fn program(variable: &str, name: &str) -> String {
+    std::env::var(variable).ok().filter(|path| !path.is_empty()).unwrap_or_else(|| name.to_owned())
 }
 
 fn utf8_pair((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {

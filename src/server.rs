@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::supervisor::Supervisor;
 use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::{Desk, Intake};
+use crate::app::events::board::Board;
 use crate::app::{App, vitals};
 use crate::clock::{Clock, Ids};
 use crate::config::{Config, Role};
@@ -61,8 +62,16 @@ impl Server {
     /// # Errors
     /// When the settings cannot be used or a port is taken.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_at(config, Clock::default()).await
+    }
+
+    /// The same by a given clock, which tests set by hand.
+    ///
+    /// # Errors
+    /// When the settings cannot be used or a port is taken.
+    pub async fn start_at(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let recorder = telemetry::metrics()?;
-        let Furniture { app, supervisor, lanes } = furnish(config)?;
+        let Furniture { app, supervisor, lanes } = furnish(config, clock)?;
         let stopping = CancellationToken::new();
         let mut server =
             Self { app, supervisor: Arc::new(supervisor), stopping, doors: Vec::new() };
@@ -112,6 +121,7 @@ impl Server {
     /// Unready; doors shut and emptied; consumers, relay, pools. Each with its deadline.
     async fn stop(&mut self) {
         self.stopping.cancel();
+        self.app.board.close();
         let deadlines = &self.app.config.stop;
         let drain = Duration::from_millis(deadlines.drain_ms);
         let force = self.supervisor.force();
@@ -182,6 +192,15 @@ async fn shut(door: &Listener, drain: Duration, force: &CancellationToken) {
     timeout(CLOSE, door.handle.stop(false)).await.ok();
 }
 
+/// The handles alone, for commands that look or mend and go: nothing runs behind them, and the
+/// desk is closed.
+///
+/// # Errors
+/// When the settings cannot be used.
+pub fn handles(config: Config) -> anyhow::Result<App> {
+    Ok(furnish(config, Clock::default())?.app)
+}
+
 /// What `furnish` makes: the handles, and the other ends of those that lead to actors.
 struct Furniture {
     app: App,
@@ -190,8 +209,8 @@ struct Furniture {
 }
 
 /// Makes the handles. Nothing connects yet, nothing runs yet.
-fn furnish(config: Config) -> anyhow::Result<Furniture> {
-    let (clock, ids, pulse) = (Clock::default(), Ids, Pulse::default());
+fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
+    let (ids, pulse) = (Ids, Pulse::default());
     let supervisor = Supervisor::new(clock.clone(), ids, pulse.clone());
     let timeout = Duration::from_millis(config.booking.answer_timeout_ms);
     let (desk, lanes) = Desk::new(config.booking.lanes, config.booking.queue_max, timeout);
@@ -199,6 +218,7 @@ fn furnish(config: Config) -> anyhow::Result<Furniture> {
         db: Db::new(&config.postgres, config.postgres.pool_size)?,
         redis: Redis::new(&config.redis)?,
         desk,
+        board: Board::default(),
         wakes: Wakes::default(),
         background: supervisor.background(),
         passwords: Passwords::new(&config.auth),
@@ -248,3 +268,6 @@ fn probes(app: &App) -> Vec<Probe> {
         },
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,5 +60,46 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
             .and_then(PrometheusBuilder::install_recorder)
             .ok()
     });
+    describe();
     recorder.clone().context("the metrics recorder cannot be installed")
+}
+
+/// What the metrics mean, as Prometheus shows it.
+const MEANINGS: [(&str, &str); 23] = [
+    ("http_request_seconds", "Time to answer, by method and route"),
+    ("http_requests_total", "Answers, by method, route and class of status"),
+    ("http_limited_total", "Requests refused by a rate limit, by policy"),
+    ("sign_ins_total", "Attempts to sign in, by outcome"),
+    ("refresh_token_reuse_total", "Refresh tokens used twice: somebody may have stolen one"),
+    ("gate_requests_total", "What Redis said to bookings, by outcome"),
+    ("desk_batch_size", "Commands settled in one commit"),
+    ("desk_batch_seconds", "Time to settle a batch"),
+    ("desk_queue_depth", "Commands that wait, by lane"),
+    ("stock_publications_lost_total", "Changes of stock that Redis was not told of at once"),
+    ("slot_drift_seats", "Seats by which Redis differed from PostgreSQL at the last look"),
+    ("reconciler_repairs_total", "Times that Redis was put right"),
+    ("outbox_unsent_messages", "Messages that are not published yet"),
+    ("outbox_oldest_seconds", "Age of the oldest of them"),
+    ("failed_messages", "Messages that failed and wait for a retry or a decision"),
+    ("dead_letters", "Messages that were given up and wait for a decision"),
+    ("relay_published_total", "Messages that the broker confirmed"),
+    ("consumer_messages_total", "Messages consumed, by service and outcome"),
+    ("message_delivery_seconds", "From the fact to its consumption"),
+    ("postgres_pool_connections", "Connections: used, open, allowed"),
+    ("redis_pool_connections", "Connections: used, open, allowed"),
+    ("actor_heartbeat_age_seconds", "Since the actor's last sign of life; -1 before the first"),
+    ("actor_up", "1 while the actor runs"),
+];
+
+fn describe() {
+    for (name, meaning) in MEANINGS {
+        match name {
+            name if name.ends_with("_total") => metrics::describe_counter!(name, meaning),
+            "http_request_seconds"
+            | "desk_batch_size"
+            | "desk_batch_seconds"
+            | "message_delivery_seconds" => metrics::describe_histogram!(name, meaning),
+            name => metrics::describe_gauge!(name, meaning),
+        }
+    }
 }

@@ -203,6 +203,7 @@ impl Background {
 
 impl fmt::Debug for Background {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Background").field("places", &self.places.available_permits()).finish()
+        let places = self.places.available_permits();
+        f.debug_struct("Background").field("places", &places).finish_non_exhaustive()
     }
 }

@@ -106,6 +106,9 @@ impl BookingDesk {
                 self.wakes.reconciler.ring();
             }
         }
+        for (event, lease) in leases {
+            self.publisher.try_send(Publication::settlement(event, vec![lease])).ok();
+        }
         self.publisher_wake.ring();
     }
 }

@@ -33,7 +33,7 @@ const HEALTHY: Duration = Duration::from_secs(10);
 /// This many panics of one actor ...
 const PANICS_MAX: usize = 5;
 /// ... within this time end the process.
-const PANIC_WINDOW: Duration = Duration::from_secs(60);
+const PANIC_WINDOW: Duration = Duration::from_mins(1);
 /// A resting actor shows that it lives at least this often.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long aborted tasks may take to notice.

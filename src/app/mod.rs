@@ -5,8 +5,10 @@
 
 pub mod accounts;
 pub mod bookings;
+pub mod demo;
 pub mod error;
 pub mod events;
+pub mod forget;
 pub mod integrity;
 pub mod messages;
 pub mod notifications;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 pub use self::error::{Error, Result};
 use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::Desk;
+use crate::app::events::board::Board;
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
 use crate::postgres::Db;
@@ -34,6 +37,8 @@ pub struct App {
     pub redis: Redis,
     /// The one place where inventory changes.
     pub desk: Desk,
+    /// Where people watch seats change.
+    pub board: Board,
     /// Time.
     pub clock: Clock,
     /// Randomness.

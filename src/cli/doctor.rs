@@ -6,6 +6,7 @@ mod postgres;
 mod rabbit;
 mod redis;
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -134,23 +135,25 @@ fn settings(report: &mut Report, config: &Config) {
 }
 
 fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    let mut text = String::new();
     if json {
         let ok = report.worst() != Status::Fail;
         let value = serde_json::json!({ "ok": ok, "checks": report.0 });
-        println!("{}", serde_json::to_string_pretty(&value)?);
-        return Ok(());
-    }
-    let width = report.0.iter().map(|check| check.name.len()).max().unwrap_or(0);
-    for Check { name, status, found, mend } in &report.0 {
-        let mark = match status {
-            Status::Ok => "ok  ",
-            Status::Warn => "warn",
-            Status::Fail => "FAIL",
-        };
-        println!("{mark}  {name:width$}  {}", found.replace('\n', "\n      "));
-        if let Some(mend) = mend {
-            println!("      {:width$}  -> {mend}", "");
+        text = serde_json::to_string_pretty(&value)? + "\n";
+    } else {
+        let width = report.0.iter().map(|check| check.name.len()).max().unwrap_or(0);
+        for Check { name, status, found, mend } in &report.0 {
+            let mark = match status {
+                Status::Ok => "ok  ",
+                Status::Warn => "warn",
+                Status::Fail => "FAIL",
+            };
+            let found = found.replace('\n', "\n      ");
+            writeln!(text, "{mark}  {name:width$}  {found}")?;
+            if let Some(mend) = mend {
+                writeln!(text, "      {:width$}  -> {mend}", "")?;
+            }
         }
     }
-    Ok(())
+    super::say(&text)
 }

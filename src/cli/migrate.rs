@@ -19,20 +19,20 @@ pub struct Args {
 /// When PostgreSQL is away or a migration fails.
 pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     if !args.check {
-        for name in apply(&config).await? {
-            println!("applied {name}");
-        }
-        println!("the schema is up to date");
+        let applied = apply(&config).await?;
+        super::say(&(lines("applied", &applied) + "the schema is up to date\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let pending = migrate::pending(&Db::new(&config.postgres, 1)?).await?;
-    for name in &pending {
-        println!("pending {name}");
-    }
+    super::say(&lines("pending", &pending))?;
     Ok(if pending.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Applies what is pending.
 pub(super) async fn apply(config: &Config) -> anyhow::Result<Vec<String>> {
     migrate::migrate(&Db::new(&config.postgres, 1)?).await
+}
+
+fn lines(what: &str, names: &[String]) -> String {
+    names.iter().fold(String::new(), |lines, name| lines + what + " " + name + "\n")
 }

@@ -47,7 +47,7 @@ pub(super) async fn until_signalled(server: Server) -> anyhow::Result<ExitCode> 
     let serving = server.run_until(stop.clone());
     tokio::pin!(serving);
     tokio::select! {
-        served = &mut serving => return served.map(|()| ExitCode::SUCCESS),
+        ended = &mut serving => return ended.map(|()| ExitCode::SUCCESS),
         () = watch(terminate, interrupt, stop, force) => {}
     }
     serving.await.map(|()| ExitCode::SUCCESS)

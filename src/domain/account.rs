@@ -193,3 +193,52 @@ impl Caller {
         self.role == UserRole::Admin && self.covers(Scope::Admin)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_measured_in_characters() {
+        for good in ["12345678", "ünïcødé!", &"ü".repeat(128)] {
+            assert!(password("/password", good).is_ok(), "{good}");
+        }
+        for bad in ["", "1234567", &"x".repeat(129)] {
+            let error = password("/password", bad).unwrap_err();
+            assert_eq!((error.pointer.as_str(), error.code), ("/password", "out_of_range"));
+        }
+    }
+
+    #[test]
+    fn every_scope_and_role_has_a_name_of_its_own() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::parse(scope.name()), Some(scope));
+        }
+        for role in [UserRole::User, UserRole::Admin] {
+            assert_eq!(UserRole::parse(role.name()), Some(role));
+        }
+        assert_eq!((Scope::parse("Admin"), UserRole::parse("")), (None, None));
+    }
+
+    #[test]
+    fn unknown_scopes_are_all_named() {
+        let names = |all: &[&str]| all.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let twice = scopes("/scopes", &names(&["admin", "events:read", "admin"])).unwrap();
+        assert_eq!(twice, [Scope::Admin, Scope::EventsRead]);
+        let wrong = scopes("/scopes", &names(&["x", "admin", ""])).unwrap_err();
+        let pointers: Vec<_> = wrong.iter().map(|error| error.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/scopes/0", "/scopes/2"]);
+        assert_eq!(scopes("/scopes", &[]).unwrap_err()[0].code, "required");
+        assert_eq!(scopes("/scopes", &names(&["admin"; 8])).unwrap_err()[0].code, "too_many");
+    }
+
+    #[test]
+    fn a_key_covers_its_scopes_and_a_person_all() {
+        let person = |role, scopes| Caller { user_id: UserId(uuid::Uuid::nil()), role, scopes };
+        let signed_in = person(UserRole::Admin, None);
+        assert!(signed_in.covers(Scope::BookingsWrite) && signed_in.is_admin());
+        let key = person(UserRole::Admin, Some(vec![Scope::EventsRead]));
+        assert!(key.covers(Scope::EventsRead) && !key.covers(Scope::Admin) && !key.is_admin());
+        assert!(!person(UserRole::User, Some(vec![Scope::Admin])).is_admin());
+    }
+}

@@ -84,12 +84,11 @@ impl EventPatch {
                 Err(Refusal::invalid("/seat_map", "not_numbered", detail))
             }
             Some(Some(map)) => map.check_covers(capacity),
-            Some(None) => Ok(()),
             None if event.has_seat_map && capacity != event.stock.capacity => {
                 let detail = "the event has a seat map: send the new one with the new capacity";
                 Err(Refusal::invalid("/seat_map", "required", detail))
             }
-            None => Ok(()),
+            Some(None) | None => Ok(()),
         }
     }
 }

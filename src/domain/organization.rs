@@ -162,3 +162,48 @@ pub fn slug_from(name: &str, suffix: &str) -> String {
     let made = made.trim_matches('-');
     if made.is_empty() { format!("org-{suffix}") } else { format!("{made}-{suffix}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_roles_may_do_what_earlier_ones_may() {
+        assert!(MemberRole::Owner > MemberRole::Organizer);
+        assert!(MemberRole::Organizer > MemberRole::Member);
+        for name in ["owner", "organizer", "member"] {
+            assert_eq!(role("/role", name).unwrap().name(), name);
+        }
+        assert_eq!(role("/role", "Owner").unwrap_err().code, "unknown_role");
+    }
+
+    #[test]
+    fn slugs_are_plain() {
+        for good in ["a", "a-b", "2026", &"x".repeat(63)] {
+            assert_eq!(slug("/slug", good).unwrap(), good);
+        }
+        for bad in ["", "A", "a--b", "-a", "a-", "a b", "ä", "a\0", &"x".repeat(64)] {
+            assert_eq!(slug("/slug", bad).unwrap_err().code, "invalid_slug", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn made_slugs_are_slugs() {
+        for name in ["Hall of Fame!", "Übung & Co", "---", "日本", "", &"Wort ".repeat(60)] {
+            let made = slug_from(name, "0a1b2c3d");
+            assert_eq!(slug("/slug", &made).as_deref(), Ok(made.as_str()), "{name:?}");
+            assert!(made.ends_with("0a1b2c3d"));
+        }
+        assert_eq!(slug_from("Hall of Fame!", "x"), "hall-of-fame-x");
+    }
+
+    #[test]
+    fn only_pending_invitations_expire() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let status = |stored, now| InvitationStatus::at(stored, at(10), at(now));
+        assert_eq!(status("pending", 9), InvitationStatus::Pending);
+        assert_eq!(status("pending", 10), InvitationStatus::Expired);
+        assert_eq!(status("accepted", 11), InvitationStatus::Accepted);
+        assert_eq!(status("declined", 11), InvitationStatus::Declined);
+    }
+}

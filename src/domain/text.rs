@@ -71,3 +71,60 @@ fn bounded(pointer: &str, text: &str, max: usize) -> Result<String, FieldError> 
     }
     Ok(text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e_mail_addresses_are_compared_in_lower_case() {
+        assert_eq!(email("/email", " Ana.B+c@Example.ORG\t").unwrap(), "ana.b+c@example.org");
+        assert_eq!(email("/email", "ö@bücher.example").unwrap(), "ö@bücher.example");
+    }
+
+    #[test]
+    fn what_is_no_e_mail_address_is_told() {
+        let long_local = format!("{}@b.co", "x".repeat(65));
+        let long_label = format!("a@{}.co", "x".repeat(64));
+        let long = format!("a@{}co", "abcdefghi.".repeat(26));
+        for bad in [
+            "",
+            "@",
+            "a",
+            "a@",
+            "@b.co",
+            "a@b",
+            "a@@b.co",
+            "a b@c.de",
+            "a@b..co",
+            "a@.co",
+            "a@b.co\0",
+            "a\r\n@b.co",
+            "a@b_c.de",
+            "a@b.co,c@d.ef",
+            &long_local,
+            &long_label,
+            &long,
+        ] {
+            assert_eq!(email("/email", bad).unwrap_err().code, "invalid_email", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_trimmed_bounded_and_plain() {
+        assert_eq!(line("/name", "  Ana \n", 3).unwrap(), "Ana");
+        assert_eq!(line("/name", "ünï", 3).unwrap(), "ünï");
+        assert_eq!(line("/name", " \t", 3).unwrap_err().code, "required");
+        assert_eq!(line("/name", "Anna", 3).unwrap_err().code, "too_long");
+        assert_eq!(line("/name", "a\nb", 3).unwrap_err().code, "invalid_characters");
+        assert_eq!(line("/name", "a\0b", 3).unwrap_err().code, "invalid_characters");
+    }
+
+    #[test]
+    fn paragraphs_may_break_and_be_empty() {
+        assert_eq!(paragraphs("/description", "a\r\n\tb\n", 9).unwrap(), "a\r\n\tb");
+        assert_eq!(paragraphs("/description", "", 9).unwrap(), "");
+        assert_eq!(paragraphs("/description", "a\u{7}", 9).unwrap_err().code, "invalid_characters");
+        assert_eq!(paragraphs("/description", "aaaa", 3).unwrap_err().code, "too_long");
+    }
+}

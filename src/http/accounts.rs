@@ -13,9 +13,9 @@ use super::body::Body;
 use super::caller::{Authorized, ReadProfile, WriteProfile};
 use super::limits::Limits;
 use super::problem::Problem;
+use super::reply;
 use super::time::rfc3339;
 use super::trace::Traced;
-use super::{api_keys, reply};
 use crate::app::accounts::change_profile::{self, Change};
 use crate::app::accounts::register::{self, NewUser};
 use crate::app::accounts::{Session, delete_account, login, logout, profile, refresh};
@@ -24,11 +24,10 @@ use crate::domain::account::{self, User};
 use crate::domain::refusal::FieldErrors;
 use crate::domain::text;
 
-/// Everything about accounts.
+/// Sign-up, sign-in and the profile.
 pub fn routes(cfg: &mut ServiceConfig<'_>) {
     cfg.service(sign_up).service(sign_in).service(exchange).service(sign_out);
     cfg.service(me).service(change_me).service(delete_me);
-    api_keys::routes(cfg);
 }
 
 /// Somebody who wants an account.

@@ -11,6 +11,7 @@ use super::body::Body;
 use super::caller::{Authorized, ReadProfile, WriteProfile};
 use super::page::{PageBody, PageQuery};
 use super::problem::Problem;
+use super::query::Query;
 use super::reply;
 use super::time::{self, rfc3339};
 use super::trace::Traced;
@@ -126,7 +127,7 @@ async fn create(
 async fn list(
     authorized: Authorized<ReadProfile>,
     app: web::Data<App>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (after, limit) = query.after_id()?;
     let page = api_keys::list(&app, &authorized.caller, after, limit).await?;

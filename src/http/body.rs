@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
@@ -9,10 +10,14 @@ use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use tokio::time::timeout;
 
 use super::problem::Problem;
 use crate::app::App;
 use crate::domain::refusal::Refusal;
+
+/// How long a body may take where no settings say otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A JSON body and its bytes, of which an idempotency key needs the fingerprint.
 #[derive(Debug)]
@@ -28,36 +33,98 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let limit = request
-            .app_data::<web::Data<App>>()
-            .map_or(65536, |app| app.config.http.body_limit_bytes);
-        let checked = check_head(request, limit);
-        let mut payload = payload.take();
+        let checked = check_media(request).and_then(|()| check_length(request));
+        let reading = receive(request, payload, checked);
         Box::pin(async move {
-            let expected = checked?;
-            let mut bytes = web::BytesMut::with_capacity(expected);
-            while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|error| Problem::malformed(error.to_string()))?;
-                if bytes.len() + chunk.len() > limit {
-                    return Err(too_large(limit));
-                }
-                bytes.extend_from_slice(&chunk);
-            }
+            let bytes = reading.await?;
             Ok(Self { value: parse(&bytes)?, bytes })
         })
     }
 }
 
-fn check_head(request: &HttpRequest, limit: usize) -> Result<usize, Problem> {
-    let headers = request.headers();
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = media.and_then(|media| media.split(';').next()).map(str::trim);
-    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
-        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        let detail = "send Content-Type: application/json".to_owned();
-        return Err(Problem::Malformed(status, "unsupported_media_type", detail));
+/// A JSON body that may as well be missing: nothing said is the default.
+#[derive(Debug)]
+pub struct MaybeBody<T> {
+    /// The parsed value.
+    pub value: T,
+    /// What was sent.
+    pub bytes: web::BytesMut,
+}
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for MaybeBody<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let media = check_media(request);
+        let reading = receive(request, payload, check_length(request));
+        Box::pin(async move {
+            let bytes = reading.await?;
+            if bytes.is_empty() {
+                return Ok(Self { value: T::default(), bytes });
+            }
+            media?;
+            Ok(Self { value: parse(&bytes)?, bytes })
+        })
     }
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+}
+
+/// Receives a body of the checked length within its bounds of size and time.
+fn receive(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    expected: Result<usize, Problem>,
+) -> impl Future<Output = Result<web::BytesMut, Problem>> + use<> {
+    let (limit, patience) = bounds(request);
+    let payload = payload.take();
+    async move {
+        let reading = read(payload, expected?, limit);
+        timeout(patience, reading).await.map_err(|_| {
+            let detail = format!("the body did not arrive within {} ms", patience.as_millis());
+            Problem::Malformed(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+        })?
+    }
+}
+
+/// How many bytes a body may have, and how long it may take.
+fn bounds(request: &HttpRequest) -> (usize, Duration) {
+    request.app_data::<web::Data<App>>().map_or((65536, PATIENCE), |app| {
+        let http = &app.config.http;
+        (http.body_limit_bytes, Duration::from_millis(http.request_timeout_ms))
+    })
+}
+
+async fn read(
+    mut payload: Payload,
+    expected: usize,
+    limit: usize,
+) -> Result<web::BytesMut, Problem> {
+    let mut bytes = web::BytesMut::with_capacity(expected);
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| Problem::malformed(error.to_string()))?;
+        if bytes.len() + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn check_media(request: &HttpRequest) -> Result<(), Problem> {
+    let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media.and_then(|media| media.split(';').next()).map(str::trim);
+    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    let detail = "send Content-Type: application/json".to_owned();
+    Err(Problem::Malformed(status, "unsupported_media_type", detail))
+}
+
+fn check_length(request: &HttpRequest) -> Result<usize, Problem> {
+    let (limit, _) = bounds(request);
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok());
     let length = length.and_then(|value| value.parse().ok()).unwrap_or(0_usize);
     if length > limit { Err(too_large(limit)) } else { Ok(length) }
 }
@@ -69,6 +136,10 @@ fn too_large(limit: usize) -> Problem {
 
 /// Broken JSON is 400; JSON of the wrong shape is 422 and names the field.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde would take an array for a struct, field by field.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Refusal::invalid("", "wrong_type", "must be a JSON object").into());
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use actix_web::dev::ResourceDef;
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
@@ -30,11 +30,12 @@ const ABOUT: &str = "People see free seats, book them, wait in a fair queue and 
     the same way. `Idempotency-Key` makes every creating POST safe to repeat.";
 
 /// Statuses that any operation may answer with, whatever it does: (status, problem code).
-const COMMON: [(&str, &str); 12] = [
+const COMMON: [(&str, &str); 13] = [
     ("400", "malformed"),
     ("401", "unauthenticated"),
     ("403", "forbidden"),
     ("404", "not_found"),
+    ("408", "request_timeout"),
     ("409", "request_in_flight"),
     ("412", "version_mismatch"),
     ("413", "too_large"),
@@ -44,6 +45,20 @@ const COMMON: [(&str, &str); 12] = [
     ("500", "internal"),
     ("503", "unavailable"),
 ];
+
+/// What needs no credential: (method, path under the base path, whether one is of use).
+const PUBLIC: [(&str, &str, bool); 8] = [
+    ("post", "/auth/register", false),
+    ("post", "/auth/login", false),
+    ("post", "/auth/refresh", false),
+    ("post", "/auth/logout", false),
+    ("get", "/events", true),
+    ("get", "/events/{id}", true),
+    ("get", "/events/{id}/seats", true),
+    ("get", "/events/{id}/availability/stream", true),
+];
+/// Where the API begins.
+const BASE: &str = "/api/v1";
 
 /// The OpenAPI document, ready to be sent, and which methods each path has.
 pub struct Document {
@@ -99,41 +114,88 @@ fn complete(document: &mut Value) {
     });
     document["servers"] = json!([{ "url": "/" }]);
     let components = &mut document["components"];
-    components["securitySchemes"]["bearer"] = json!({
+    components["securitySchemes"] = json!({ "bearer": {
         "type": "http",
         "scheme": "bearer",
         "description": "An access token, or an API key (`hk_…`) with the scopes it needs.",
-    });
-    components["responses"]["Problem"] = json!({
+    }});
+    components["responses"] = json!({ "Problem": {
         "description": "What went wrong (RFC 9457); see `/problems`.",
         "content": { MEDIA_TYPE: { "schema": { "$ref": "#/components/schemas/ProblemBody" } } },
-    });
+    }});
     add_schema::<ProblemBody>(&mut components["schemas"]);
+    forget_null_defaults(document);
     let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else { return };
     for (path, item) in paths {
-        let in_api = path.starts_with("/api/");
-        for (name, operation) in item.as_object_mut().into_iter().flatten() {
-            if name != "parameters" {
-                complete_operation(operation, in_api);
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            if method != "parameters" {
+                complete_operation(method, path, operation);
             }
         }
     }
 }
 
-fn complete_operation(operation: &mut Value, in_api: bool) {
-    if in_api && operation.get("security").is_none() {
-        // Either way: what the public sees, members may see more of.
-        operation["security"] = json!([{}, { "bearer": [] }]);
+fn complete_operation(method: &str, path: &str, operation: &mut Value) {
+    let inside = path.strip_prefix(BASE);
+    operation["operationId"] = json!(operation_id(method, inside.unwrap_or(path)));
+    if let Some(inside) = inside {
+        let public = PUBLIC.iter().find(|entry| entry.0 == method && entry.1 == inside);
+        operation["security"] = match public {
+            None => json!([{ "bearer": [] }]),
+            // Members see more of what the public sees.
+            Some((_, _, true)) => json!([{}, { "bearer": [] }]),
+            Some((_, _, false)) => json!([]),
+        };
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
+    for (status, response) in responses.iter_mut() {
+        if let Some(stream) = response.pointer_mut("/content/text~1event-stream") {
+            // OpenAPI 3.1 cannot describe the events of a stream; the text tells.
+            *stream = json!({});
+        }
+        let described = response.get("description").is_some() || response.get("$ref").is_some();
+        if !described {
+            response["description"] = json!(reason(status));
+        }
+    }
     for (status, _) in COMMON {
-        let elsewhere = matches!(status, "400" | "404" | "500" | "503");
-        if in_api || elsewhere {
+        let elsewhere = matches!(status, "422" | "404" | "500" | "503");
+        if inside.is_some() || elsewhere {
             responses
                 .entry(status)
                 .or_insert_with(|| json!({ "$ref": "#/components/responses/Problem" }));
         }
     }
+}
+
+/// What may be absent has no default: `null` would claim to be one, of the wrong type.
+fn forget_null_defaults(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            if members.get("default").is_some_and(Value::is_null) {
+                members.remove("default");
+            }
+            members.values_mut().for_each(forget_null_defaults);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_null_defaults),
+        _ => {}
+    }
+}
+
+/// One for each operation: handlers of several nouns are called `list`.
+fn operation_id(method: &str, path: &str) -> String {
+    let plain = path.replace(['{', '}'], "").replace(['/', '-', '.'], "_");
+    format!("{method}{plain}")
+}
+
+/// What a status means by itself.
+fn reason(status: &str) -> &'static str {
+    status
+        .parse()
+        .ok()
+        .and_then(|status: u16| StatusCode::from_u16(status).ok())
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Answer")
 }
 
 fn add_schema<T: utoipa::ToSchema>(schemas: &mut Value) {

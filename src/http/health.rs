@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::problem::Problem;
+use super::query::Query;
 use super::time::rfc3339;
 use crate::app::{App, vitals};
 use crate::domain::refusal::Refusal;
@@ -50,12 +51,13 @@ pub struct Readiness {
     probes: Vec<Probe>,
     stopping: CancellationToken,
     found: Mutex<Option<(Instant, Vec<Dependency>)>>,
+    failed: Mutex<Option<(Instant, i64)>>,
 }
 
 impl Readiness {
     /// Ready while `stopping` has not fired and the required probes succeed.
     pub fn new(probes: Vec<Probe>, stopping: CancellationToken) -> Self {
-        Self { probes, stopping, found: Mutex::new(None) }
+        Self { probes, stopping, found: Mutex::new(None), failed: Mutex::new(None) }
     }
 
     async fn dependencies(&self) -> Vec<Dependency> {
@@ -68,6 +70,18 @@ impl Readiness {
         let fresh = join_all(self.probes.iter().map(Dependency::ask)).await;
         *found = Some((Instant::now(), fresh.clone()));
         fresh
+    }
+
+    async fn failed_messages(&self, app: &App) -> Result<i64, Problem> {
+        let mut failed = self.failed.lock().await;
+        if let Some((at, failed)) = *failed
+            && at.elapsed() < PROBE_AGE
+        {
+            return Ok(failed);
+        }
+        let fresh = vitals::failed_messages(app).await?;
+        *failed = Some((Instant::now(), fresh));
+        Ok(fresh)
     }
 }
 
@@ -176,7 +190,7 @@ struct Which {
     responses((status = 200, body = Health), (status = 503, body = Health))
 )]
 #[get("/health")]
-async fn health(which: web::Query<Which>, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+async fn health(which: Query<Which>, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let service = which.into_inner().service.unwrap_or_else(|| SERVICE.to_owned());
     let fine = is_fine(&app, &service).ok_or(Refusal::NotFound("service"))?;
     let status = if fine { "ok" } else { "failing" };
@@ -252,12 +266,16 @@ async fn ready(readiness: web::Data<Readiness>, app: web::Data<App>) -> HttpResp
     responses((status = 200, body = EventsHealth))
 )]
 #[get("/health/events")]
-async fn events(which: web::Query<Which>, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+async fn events(
+    which: Query<Which>,
+    readiness: web::Data<Readiness>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
     let service = which.into_inner().service;
     let service = service.unwrap_or_else(|| format!("{SERVICE}-events"));
     let name = service.strip_suffix("-events").unwrap_or(&service);
     let fine = is_fine(&app, name).ok_or(Refusal::NotFound("service"))?;
-    let failed_events_count = vitals::failed_messages(&app).await?;
+    let failed_events_count = readiness.failed_messages(&app).await?;
     Ok(answer(true).json(EventsHealth {
         status: if fine && failed_events_count == 0 { "ok" } else { "degraded" },
         service,

@@ -11,6 +11,7 @@ use super::body::Body;
 use super::caller::{Authorized, ReadProfile, WriteEvents, WriteProfile};
 use super::page::{PageBody, PageQuery};
 use super::problem::Problem;
+use super::query::Query;
 use super::reply::{self, IdempotencyKey};
 use super::time::rfc3339;
 use super::trace::Traced;
@@ -114,7 +115,7 @@ fn invited(made: &Invitation) -> Reply {
 async fn list(
     authorized: Authorized<ReadProfile>,
     app: web::Data<App>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (after, limit) = query.after_id()?;
     let page = answer::list(&app, &authorized.caller, after, limit).await?;

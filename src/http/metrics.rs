@@ -27,15 +27,23 @@ pub fn routes(cfg: &mut ServiceConfig<'_>) {
 #[get("/metrics")]
 async fn scrape(app: web::Data<App>, recorder: web::Data<PrometheusHandle>) -> HttpResponse {
     measure_actors(&app);
-    let (used, open, max) = app.db.usage();
-    for (state, count) in [("used", used), ("open", open), ("max", max)] {
-        gauge("postgres_pool_connections", "state", state).set(whole(count));
+    for (name, (used, open, max)) in [
+        ("postgres_pool_connections", app.db.usage()),
+        ("redis_pool_connections", app.redis.usage()),
+    ] {
+        for (state, count) in [("used", used), ("open", open), ("max", max)] {
+            gauge(name, "state", state).set(whole(count));
+        }
+    }
+    for (lane, depth) in app.desk.depths().into_iter().enumerate() {
+        gauge("desk_queue_depth", "lane", &lane.to_string()).set(whole(depth));
     }
     // Without PostgreSQL the rest is worth more than an error.
     if let Ok(Ok(backlog)) = timeout(BACKLOG_TIMEOUT, vitals::backlog(&app)).await {
         metrics::gauge!("outbox_unsent_messages").set(precise(backlog.unsent));
         metrics::gauge!("outbox_oldest_seconds").set(backlog.oldest_seconds);
         metrics::gauge!("failed_messages").set(precise(backlog.failed));
+        metrics::gauge!("dead_letters").set(precise(backlog.dead));
     }
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))

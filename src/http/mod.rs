@@ -1,11 +1,16 @@
 //! DOOR. The route table on one screen; extractors that grant; one file a noun.
 
 pub mod accounts;
+pub mod admin_integrity;
 pub mod admin_messages;
 pub mod api_keys;
 pub mod body;
+pub mod booking_lists;
+pub mod bookings;
 pub mod caller;
 pub mod docs;
+pub mod event_body;
+pub mod events;
 pub mod guard;
 pub mod health;
 pub mod invitations;
@@ -15,7 +20,9 @@ pub mod notifications;
 pub mod organizations;
 pub mod page;
 pub mod problem;
+pub mod query;
 pub mod reply;
+pub mod seats;
 pub mod time;
 pub mod trace;
 
@@ -37,7 +44,10 @@ use crate::app::App;
 /// The API: one line a noun.
 fn api(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(accounts::routes)
+        .configure(admin_integrity::routes)
         .configure(api_keys::routes)
+        .configure(bookings::routes)
+        .configure(events::routes)
         .configure(invitations::routes)
         .configure(notifications::routes)
         .configure(organizations::routes)
@@ -120,7 +130,6 @@ impl Door {
             .app_data(self.recorder.clone())
             .app_data(self.document.clone())
             .app_data(guard::path_parameters())
-            .app_data(guard::query_parameters())
             .default_service(web::to(guard::unmatched))
     }
 }

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::accounts::unchecked;
 use super::body::Body;
 use super::caller::{Authorized, ReadProfile, WriteEvents};
-use super::invitations;
 use super::page::{PageBody, PageQuery};
 use super::problem::Problem;
+use super::query::Query;
 use super::reply::{self, IdempotencyKey};
 use super::time::rfc3339;
 use super::trace::Traced;
@@ -23,11 +23,10 @@ use crate::domain::organization::{self, MemberRole, Membership, Organization};
 use crate::domain::refusal::FieldErrors;
 use crate::domain::text;
 
-/// Everything about organisations.
+/// Organisations and their members.
 pub fn routes(cfg: &mut ServiceConfig<'_>) {
     cfg.service(found).service(list).service(get);
     cfg.service(list_members).service(change_member).service(remove_member);
-    invitations::routes(cfg);
 }
 
 /// An organisation to found.
@@ -139,7 +138,7 @@ fn founded(made: &Organization) -> Reply {
 async fn list(
     authorized: Authorized<ReadProfile>,
     app: web::Data<App>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (after, limit) = query.after_id()?;
     let page = read::list(&app, &authorized.caller, after, limit).await?;
@@ -173,7 +172,7 @@ async fn list_members(
     authorized: Authorized<ReadProfile>,
     app: web::Data<App>,
     id: web::Path<Uuid>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (after, limit) = query.after_id()?;
     let id = OrganizationId(id.into_inner());

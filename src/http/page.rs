@@ -78,7 +78,12 @@ impl<T> PageBody<T> {
     pub fn of<S>(page: app::Page<S>, item: impl FnMut(S) -> T) -> Self {
         Self {
             items: page.items.into_iter().map(item).collect(),
-            next_cursor: page.next.map(|key| URL_SAFE_NO_PAD.encode(key)),
+            next_cursor: page.next.map(cursor),
         }
     }
+}
+
+/// The cursor that stands for a key.
+pub fn cursor(key: String) -> String {
+    URL_SAFE_NO_PAD.encode(key)
 }

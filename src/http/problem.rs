@@ -104,6 +104,12 @@ pub const CATALOGUE: &[(&str, u16, &str, &str)] = &[
         "The path exists, but not with this method; see the Allow header and /docs.",
     ),
     (
+        "request_timeout",
+        408,
+        "The body took too long",
+        "The connection was too slow, or the client stopped sending; see http.request_timeout_ms.",
+    ),
+    (
         "email_taken",
         409,
         "The e-mail address is taken",

@@ -7,8 +7,10 @@ pub mod account;
 pub mod api_key;
 pub mod audit;
 pub mod booking;
+pub mod booking_views;
 pub mod cascade;
 pub mod dead_letter;
+pub mod demo;
 pub mod epoch;
 pub mod event;
 pub mod idempotency;
@@ -22,6 +24,7 @@ pub mod organization;
 pub mod outbox;
 pub mod pool;
 pub mod refresh_token;
+pub mod rehearsal;
 pub mod seat_map;
 pub mod vitals;
 

@@ -16,7 +16,8 @@ const REVOKE_FAMILY: &str = "UPDATE refresh_tokens SET revoked_at = $2
     WHERE family_id = $1 AND revoked_at IS NULL";
 const REVOKE_ALL: &str = "UPDATE refresh_tokens SET revoked_at = $2
     WHERE user_id = $1 AND revoked_at IS NULL";
-const PRUNE: &str = "DELETE FROM refresh_tokens WHERE expires_at < $1";
+const PRUNE: &str = "DELETE FROM refresh_tokens WHERE token_hash IN
+    (SELECT token_hash FROM refresh_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)";
 
 /// SHA-256 of a token: 256 random bits need no salt and no stretching.
 pub type TokenHash = [u8; 32];
@@ -81,7 +82,7 @@ pub async fn revoke_all(tx: &Conn, user_id: UserId, now: Timestamp) -> Result<()
     Ok(())
 }
 
-/// Forgets tokens that expired before `before` and says how many.
-pub async fn prune(conn: &Conn, before: Timestamp) -> Result<u64, DbError> {
-    conn.run(PRUNE, &[&before]).await
+/// Forgets at most `limit` tokens that expired before `before` and says how many.
+pub async fn prune(conn: &Conn, before: Timestamp, limit: i64) -> Result<u64, DbError> {
+    conn.run(PRUNE, &[&before, &limit]).await
 }

@@ -227,7 +227,7 @@ mod tests {
         let user = Uuid::from_u128(1);
         let event = Uuid::from_u128(2);
         let body = format!(
-            r#"{{"type":"booking_confirmed","eventId":"{event}","userId":"{user}","seats":2,"x":1}}"#
+            r#"{{"type":"booking_confirmed","eventId":"{event}","userId":"{user}","seats":2}}"#
         );
         let (kind, content) = parse(ID, body.as_bytes(), "");
         let fact = content.unwrap().fact;

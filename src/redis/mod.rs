@@ -4,6 +4,7 @@
 //! talks to; `pool` serves everything that is not hot. Scripts live in `lua/`, keys in `keys`.
 
 pub mod gate;
+pub mod holds;
 pub mod keys;
 pub mod link;
 pub mod scripts;

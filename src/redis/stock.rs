@@ -25,6 +25,13 @@ pub struct Publication {
     pub queue: Vec<QueueChange>,
 }
 
+impl Publication {
+    /// Only settles leases: their requests were decided, and nothing changed.
+    pub fn settlement(event: EventId, leases: Vec<String>) -> Self {
+        Self { event, base: 0, version: 0, available: 0, leases, queue: Vec::new() }
+    }
+}
+
 /// What Redis says of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {

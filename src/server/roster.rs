@@ -10,18 +10,26 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::actors::booking_desk::BookingDesk;
 use crate::actors::booking_gate::BookingGate;
+use crate::actors::dead_collector::DeadCollector;
 use crate::actors::event_cascade::EventCascade;
 use crate::actors::housekeeper::Housekeeper;
+use crate::actors::janitor::Janitor;
+use crate::actors::notification_consumer::NotificationConsumer;
+use crate::actors::outbox_relay::OutboxRelay;
+use crate::actors::pace::Pace;
 use crate::actors::reconciler::Reconciler;
 use crate::actors::stock_publisher::StockPublisher;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::waitlist_sweeper::WaitlistSweeper;
 use crate::actors::{Actor, Duty, Phase, Policy};
 use crate::app::App;
-use crate::app::accounts::revocations;
+use crate::app::accounts::{prune, revocations};
 use crate::app::bookings::desk::Intake;
 use crate::app::bookings::settle::Settler;
 use crate::app::bookings::show::Publication;
+use crate::app::events::complete;
+use crate::app::messages::consume::Inbox;
+use crate::app::messages::relay::Outbox;
 use crate::config::Role;
 use crate::postgres::Db;
 use crate::wake::Wake;
@@ -34,6 +42,14 @@ const PUBLICATIONS: usize = 4096;
 const RUNG: Duration = Duration::from_secs(1);
 /// How often queues and cancelled events are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How long a consumer rests without messages.
+const IDLE: Duration = Duration::from_millis(5);
+/// How soon a deactivation elsewhere is known here.
+const REVOCATIONS: Duration = Duration::from_secs(1);
+/// How often what has expired is forgotten.
+const CLEANUP: Duration = Duration::from_mins(10);
+/// How often events are looked through for those that are over.
+const COMPLETION: Duration = Duration::from_secs(10);
 /// How often histograms are folded: what is recorded between is kept raw, in memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -47,9 +63,11 @@ pub fn start(
     desk(supervisor, app, lanes)?;
     if app.config.plays(Role::Workers) {
         workers(supervisor, app);
+        messages(supervisor, app)?;
+        cleanup(supervisor, app);
     }
     let handles = app.clone();
-    chore(supervisor, "revocations", RUNG, move || {
+    chore(supervisor, "revocations", REVOCATIONS, move || {
         let app = handles.clone();
         async move { Ok(revocations::load(&app).await?) }
     });
@@ -129,6 +147,77 @@ fn workers(supervisor: &Supervisor, app: &App) {
     enter(supervisor, duty_of("reconciler", &app.wakes.reconciler, tick), move || {
         let batch_max = handles.config.reconciler.batch_max;
         Reconciler::new(handles.db.clone(), handles.redis.clone(), batch_max)
+    });
+}
+
+/// The message plane: from the outbox to the broker, and from there to the inboxes.
+fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
+    let config = &app.config;
+    let rate = config.relay.busy_rate_per_second;
+    let pace = || Pace::new(app.wakes.busy.clone(), app.clock.clone(), rate);
+    let consumers = usize::from(config.rabbitmq.consumers);
+    // The relay and each consumer work on one transaction at a time.
+    let db = Db::new(&config.postgres, consumers + 3)?;
+
+    let (handles, relay_db, relay_pace) = (app.clone(), db.clone(), pace());
+    let tick = Duration::from_millis(config.relay.tick_ms);
+    let wake = app.wakes.outbox_relay.clone();
+    supervisor.spawn(duty("outbox-relay", Phase::Relay, wake, tick), move || {
+        let (app, db, pace) = (handles.clone(), relay_db.clone(), relay_pace.clone());
+        async move {
+            let outbox = Outbox::new(db, app.clock.clone(), app.ids, Arc::clone(&app.config));
+            OutboxRelay::new(&app.config, outbox, pace).await
+        }
+    });
+    let inbox = Inbox::new(
+        db,
+        app.clock.clone(),
+        app.ids,
+        Arc::clone(config),
+        app.wakes.outbox_relay.clone(),
+    );
+    let consumers_pace = pace();
+    for index in 0..consumers {
+        let (config, inbox, pace) = (Arc::clone(config), inbox.clone(), consumers_pace.clone());
+        let name = format!("notification-consumer-{index}");
+        // What it waits for is its socket: it is never rung, and rests only to look up.
+        supervisor.spawn(duty(&name, Phase::Workers, Wake::default(), IDLE), move || {
+            let (config, inbox, pace) = (Arc::clone(&config), inbox.clone(), pace.clone());
+            async move { NotificationConsumer::new(&config, inbox, pace).await }
+        });
+    }
+    let config = Arc::clone(config);
+    supervisor.spawn(duty("dead-collector", Phase::Workers, Wake::default(), SWEEP), move || {
+        let (config, inbox) = (Arc::clone(&config), inbox.clone());
+        async move { DeadCollector::new(&config, inbox).await }
+    });
+    Ok(())
+}
+
+/// Forgets what has expired.
+fn cleanup(supervisor: &Supervisor, app: &App) {
+    let handles = app.clone();
+    enter(supervisor, duty("janitor", Phase::Workers, Wake::default(), CLEANUP), move || {
+        let app = &handles;
+        Janitor::new(app.db.clone(), app.clock.clone(), Arc::clone(&app.config))
+    });
+    let handles = app.clone();
+    chore(supervisor, "event-completion", COMPLETION, move || {
+        let app = handles.clone();
+        async move {
+            // Bounded, and the next tick goes on.
+            complete::complete_over(&app).await?;
+            Ok(())
+        }
+    });
+    let handles = app.clone();
+    chore(supervisor, "sign-in-cleanup", CLEANUP, move || {
+        let app = handles.clone();
+        async move {
+            let pruned = prune::prune(&app).await?;
+            tracing::debug!(pruned, "forgot expired sign-ins");
+            Ok(())
+        }
     });
 }
 

@@ -3,3 +3,4 @@
 pub mod check;
 pub mod epoch;
 pub mod rebuild;
+pub mod report;

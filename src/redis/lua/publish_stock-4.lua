@@ -6,7 +6,7 @@
 -- KEYS[3] event:{id}:waitlist   list of user ids, first in line first
 -- KEYS[4] event:{id}:leases     zset: "<lease>:<seats>" by deadline
 -- ARGV[1] epoch   ARGV[2] version before the commit   ARGV[3] version after it
--- ARGV[4] available now
+-- ARGV[4] available now       (version "0": nothing changed, only leases are settled)
 -- ARGV[5] number of leases, then their names
 -- then pairs: "j" (joined) or "l" (left), user id
 --
@@ -29,6 +29,9 @@ for _ = 1, tonumber(ARGV[5]) do
   end
 end
 
+if ARGV[3] == '0' then
+  return 'ok'
+end
 local state = redis.call('HMGET', KEYS[2], 'epoch', 'version', 'stale')
 local same_epoch = state[1] == ARGV[1]
 if not same_epoch then

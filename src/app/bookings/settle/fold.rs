@@ -15,16 +15,18 @@ use crate::domain::fact::{Fact, FactKind};
 use crate::domain::ids::{BookingId, EventId, MessageId};
 use crate::domain::inventory::Inventory;
 use crate::domain::refusal::Refusal;
+use crate::domain::seat_map::SeatMap;
 use crate::domain::submission::Reply;
 use crate::postgres::inventory::{self, Key, Writes};
 use crate::postgres::outbox::NewMessage;
-use crate::postgres::{DbError, Tx, cascade, event};
+use crate::postgres::{DbError, Tx, cascade, event, seat_map};
 
 /// A batch after its fold.
 pub(super) struct Folded {
     pub settled: Settled,
     writes: Writes,
     events: Vec<Event>,
+    maps: HashMap<EventId, Option<SeatMap>>,
     closed: Vec<EventId>,
 }
 
@@ -43,6 +45,9 @@ impl Folded {
         for changed in &self.events {
             event::update(&tx, changed).await?;
         }
+        for (event, map) in &self.maps {
+            seat_map::set(&tx, *event, map.as_ref()).await?;
+        }
         for closed in &self.closed {
             cascade::done(&tx, *closed, self.writes.now).await?;
         }
@@ -60,6 +65,7 @@ pub(super) fn fold(jobs: &[Job], batch: Batch, now: Timestamp, ids: Ids) -> Fold
         messages: Vec::with_capacity(jobs.len()),
         replies: Vec::new(),
         changed: HashSet::new(),
+        maps: HashMap::new(),
         closed: Vec::new(),
         cancelled: HashSet::new(),
     };
@@ -78,6 +84,7 @@ struct Fold {
     messages: Vec<NewMessage>,
     replies: Vec<(Submission, Reply)>,
     changed: HashSet<EventId>,
+    maps: HashMap<EventId, Option<SeatMap>>,
     closed: Vec<EventId>,
     cancelled: HashSet<EventId>,
 }
@@ -107,6 +114,7 @@ impl Fold {
         if let Some(refusal) = &job.early {
             return Err(refusal.clone());
         }
+        let before = self.batch.events.get(&job.event).map(|event| event.version);
         let outcome = match &job.command {
             Command::Book { request, .. } => {
                 let inventory = self.inventory(job.event)?;
@@ -138,6 +146,7 @@ impl Fold {
         }
         if let (Command::Change { .. }, Outcome::Event(event)) = (&job.command, &outcome)
             && event.rules.status == EventStatus::Published
+            && before != Some(event.version)
         {
             self.tell(updated(event), job);
         }
@@ -155,6 +164,7 @@ impl Fold {
         if if_version.is_some_and(|version| version != event.version) {
             return Err(Refusal::VersionMismatch);
         }
+        let event_version = event.version;
         let mut changed = patch.apply(event, now)?;
         let inventory = self.inventory(id)?;
         if let Some(capacity) = patch.capacity {
@@ -164,6 +174,12 @@ impl Fold {
             inventory.set_rules(changed.rules.clone());
         }
         changed.stock = *inventory.stock();
+        if changed.version == event_version {
+            return Ok(Box::new(changed));
+        }
+        if let Some(map) = &patch.seat_map {
+            self.maps.insert(id, map.clone());
+        }
         Ok(self.keep(changed))
     }
 
@@ -279,6 +295,7 @@ impl Fold {
             settled: Settled { answers: self.answers, aftermath, messages },
             writes,
             events: events.into_values().filter(|event| changed.contains(&event.id)).collect(),
+            maps: self.maps,
             closed: self.closed,
         }
     }

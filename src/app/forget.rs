@@ -1,0 +1,33 @@
+//! Forgets what nobody will ask for again, in bounded portions (S1.49): old `processed_events`,
+//! sent messages, answers under idempotency keys.
+
+use jiff::SignedDuration;
+
+use super::Result;
+use super::messages::processed::cleanup_chunk;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::postgres::{Db, idempotency, outbox};
+
+/// Rows removed by one statement.
+const CHUNK: i64 = 5000;
+/// How long an answer is kept under its idempotency key.
+const KEYS: SignedDuration = SignedDuration::from_hours(24);
+
+/// Forgets some; whether there may be more.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
+    let now = clock.now();
+    let before = |age: SignedDuration| now.checked_sub(age).unwrap_or(jiff::Timestamp::MIN);
+    let processed = cleanup_chunk(db, config.inbox.retention_days, None, now).await?;
+    let conn = db.get().await?;
+    let kept = SignedDuration::from_hours(i64::from(config.relay.retention_hours));
+    let sent = outbox::prune(&conn, before(kept), CHUNK).await?;
+    let keys = idempotency::prune(&conn, before(KEYS), CHUNK).await?;
+    if processed + sent + keys > 0 {
+        tracing::debug!(processed, sent, keys, "forgot old rows");
+    }
+    Ok([processed, sent, keys].iter().any(|removed| *removed >= CHUNK.unsigned_abs()))
+}

@@ -1,0 +1,191 @@
+//! `happening bench`: the speed promises, measured. Every ratio compares the server with something
+//! else on the same machine in the same minutes (`pgbench` doing the plain transaction, the bare
+//! broker, a bare round trip), the two taking turns so that noise meets both.
+
+mod broker;
+mod flat;
+mod hot;
+mod lone;
+mod machine;
+mod pgbench;
+mod result;
+mod rig;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use self::machine::Idle;
+use self::pgbench::Pgbench;
+use self::result::Board;
+use self::rig::Services;
+use crate::config::{self, Config};
+
+/// The exit status when a target was missed.
+const MISSED: u8 = 1;
+/// The exit status when the bench could not be run.
+const FAILED: u8 = 2;
+
+/// Measures the speed promises against durable services: `DATABASE_URL`, `REDIS_URL`,
+/// `RABBITMQ_URL`. Exit status: 0 all targets met, 1 one missed, 2 could not be run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// A smoke test of a minute: one short run each, written to bench-quick.json.
+    #[arg(long)]
+    pub quick: bool,
+    /// Only these measurements.
+    #[arg(long, value_enum)]
+    pub only: Vec<Case>,
+    /// Send no Idempotency-Key with the bookings.
+    #[arg(long)]
+    pub no_keys: bool,
+    /// Runs of each measurement; the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=20))]
+    pub runs: u16,
+    /// Where the results go; what other benches wrote there stays.
+    #[arg(long, default_value = "target/bench.json")]
+    pub out: PathBuf,
+}
+
+/// What is measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Case {
+    /// One hot event at 64 and 256 connections, sustained, and how the messages drain.
+    Hot,
+    /// Telling people that there is nothing left.
+    SoldOut,
+    /// One booking on an idle server.
+    Lone,
+    /// 10, 100 and 10,000 seats on sale.
+    Seats,
+    /// 1 and 1,000 events.
+    Events,
+    /// 0 and 1,000,000 old bookings.
+    Past,
+}
+
+impl Case {
+    const ALL: [Self; 6] =
+        [Self::Hot, Self::SoldOut, Self::Lone, Self::Seats, Self::Events, Self::Past];
+}
+
+/// How long and how much; shorter for a smoke test.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    runs: u16,
+    burst: Duration,
+    drain: Duration,
+    plain: Duration,
+    short: Duration,
+    lone_bookings: u64,
+    events: usize,
+    bookings: u64,
+    past: i64,
+}
+
+impl Size {
+    fn of(args: &Args) -> Self {
+        let seconds = Duration::from_secs;
+        if args.quick {
+            Self {
+                runs: 1,
+                burst: seconds(4),
+                drain: seconds(4),
+                plain: seconds(2),
+                short: seconds(1),
+                lone_bookings: 300,
+                events: 100,
+                bookings: 3000,
+                past: 50_000,
+            }
+        } else {
+            Self {
+                runs: args.runs,
+                burst: seconds(20),
+                drain: seconds(8),
+                plain: seconds(8),
+                short: seconds(4),
+                lone_bookings: 2000,
+                events: 1000,
+                bookings: 20_000,
+                past: 1_000_000,
+            }
+        }
+    }
+}
+
+/// What every measurement needs.
+struct Bench {
+    services: Services,
+    pgbench: Pgbench,
+    board: Board,
+    idle: Idle,
+    size: Size,
+    keys: bool,
+}
+
+/// Measures, prints the table, writes the results and gives the exit status.
+///
+/// # Errors
+/// Never: what keeps it from running is printed, with exit status 2.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match bench(&args).await {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::from(MISSED)),
+        Err(error) => {
+            eprintln!("happening bench could not run: {error:#}");
+            Ok(ExitCode::from(FAILED))
+        }
+    }
+}
+
+async fn bench(args: &Args) -> anyhow::Result<bool> {
+    let out =
+        if args.quick { args.out.with_file_name("bench-quick.json") } else { args.out.clone() };
+    let services = Services::connect(Config::load_with(&rig::settings())?).await?;
+    let pgbench = Pgbench::new(config::program("PGBENCH", "pgbench"), &services).await?;
+    let mut bench = Bench {
+        services,
+        pgbench,
+        board: Board::default(),
+        idle: Idle::default(),
+        size: Size::of(args),
+        keys: !args.no_keys,
+    };
+    let wanted: BTreeSet<Case> =
+        if args.only.is_empty() { Case::ALL.into() } else { args.only.iter().copied().collect() };
+    let measured = bench.measure(&wanted).await;
+    // What was measured until something broke is worth keeping.
+    if !bench.board.is_empty() {
+        bench.board.write(&out).with_context(|| format!("cannot write {}", out.display()))?;
+        crate::cli::say(&format!("{}written to {}\n", bench.board.table(), out.display()))?;
+    }
+    bench.services.clean_up().await;
+    measured?;
+    Ok(bench.board.passes())
+}
+
+impl Bench {
+    async fn measure(&mut self, wanted: &BTreeSet<Case>) -> anyhow::Result<()> {
+        for case in wanted {
+            match case {
+                Case::Hot => hot::measure(self).await.context("the hot event")?,
+                Case::SoldOut => lone::sold_out(self).await.context("the sold-out event")?,
+                Case::Lone => lone::measure(self).await.context("the lone booking")?,
+                Case::Seats => flat::seats(self).await.context("seats on sale")?,
+                Case::Events => flat::events(self).await.context("many events")?,
+                Case::Past => flat::past(self).await.context("old bookings")?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A line about a run, for those who watch.
+    fn say(text: impl std::fmt::Display) {
+        eprintln!("{text}");
+    }
+}
