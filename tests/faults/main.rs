@@ -1,0 +1,25 @@
+//! What must hold when something breaks: real services and the real binary are killed, stopped,
+//! cut off and restarted in the middle of a sale, and then everything is compared: what people
+//! were answered, what the database says, what Redis shows, what came to inboxes.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "these are tests: what goes wrong shall be loud, and they own their tasks"
+)]
+
+mod http;
+mod process;
+mod proxy;
+mod sale;
+mod server;
+mod services;
+mod verify;
+mod world;
+
+mod crashes;
+mod postgres_lost;
+mod rabbit_lost;
+mod redis_lost;

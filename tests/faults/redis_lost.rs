@@ -1,0 +1,136 @@
+//! Redis goes away, hangs, or comes back with old memories. Bookings go on: PostgreSQL decides.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use crate::process::until;
+use crate::sale::{Order, Sale};
+use crate::server::Server;
+use crate::world::{Person, World};
+
+/// How long a booking may take while Redis does not answer.
+const BOUND: Duration = Duration::from_secs(3);
+const EPOCH: &str = "SELECT epoch FROM redis_epoch";
+
+/// One seat for each of them, in turn.
+fn in_turn(
+    people: Vec<Person>,
+    event: uuid::Uuid,
+) -> impl FnMut(&Sale) -> Option<Order> + Send + 'static {
+    let mut people = people.into_iter();
+    move |_| Some(Order::book(people.next()?, event, 1, true))
+}
+
+/// Waits until so many more orders were acknowledged.
+async fn sold(sale: &Sale, more: usize) {
+    let enough = sale.acknowledged() + more;
+    let sold = async || (sale.acknowledged() >= enough).then_some(());
+    until("seats are sold", Duration::from_secs(30), sold).await;
+}
+
+/// All orders since `begun` were acknowledged within the bound.
+fn bounded(sale: &Sale, begun: Instant) {
+    for attempt in sale.attempts().iter().filter(|attempt| attempt.at >= begun) {
+        let first = attempt.answers.first().expect("an answer");
+        let reply = first.as_ref().expect("bookings go on without Redis");
+        assert_eq!(reply.status, 201, "{}", reply.body);
+        assert!(reply.took < BOUND, "a booking took {:?}", reply.took);
+    }
+}
+
+async fn epoch_has_risen(world: &World, from: i64) {
+    let risen = async || (world.count(EPOCH).await > from).then_some(());
+    until("a new epoch", Duration::from_secs(10), risen).await;
+}
+
+struct Scene {
+    world: World,
+    server: Server,
+    sale: Sale,
+    event: uuid::Uuid,
+}
+
+async fn scene(capacity: i32) -> Scene {
+    let world = World::new().await;
+    let (event, _) = world.event(capacity).await;
+    let server = world.serve().await;
+    let sale = Sale::new();
+    sale.send_to(&[server.address]);
+    world.redis_is_equal().await;
+    Scene { world, server, sale, event }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_killed_in_mid_sale_and_started_again() {
+    let Scene { mut world, mut server, sale, event } = scene(150).await;
+    let epoch = world.count(EPOCH).await;
+    let load = sale.load(40, in_turn(world.people(2000).await, event));
+    sold(&sale, 40).await;
+    let begun = Instant::now();
+    world.redis.kill();
+    // Seats are sold and the queue begins while it is away.
+    sold(&sale, 150).await;
+    world.redis.start_again().await;
+    epoch_has_risen(&world, epoch).await;
+    sold(&sale, 40).await;
+    load.stop().await;
+    bounded(&sale, begun);
+    world.must_hold(&sale, &mut [&mut server]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_paused_for_ten_seconds() {
+    let Scene { world, mut server, sale, event } = scene(200).await;
+    let load = sale.load(30, in_turn(world.people(2000).await, event));
+    sold(&sale, 30).await;
+    let begun = Instant::now();
+    world.redis.signal("STOP");
+    sleep(Duration::from_secs(10)).await;
+    let meanwhile = sale.attempts().iter().filter(|one| one.at >= begun).count();
+    world.redis.signal("CONT");
+    sold(&sale, 30).await;
+    load.stop().await;
+    assert!(meanwhile >= 200, "only {meanwhile} people came in ten seconds");
+    bounded(&sale, begun);
+    world.must_hold(&sale, &mut [&mut server]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_comes_back_with_an_old_dump() {
+    let Scene { mut world, mut server, sale, event } = scene(40).await;
+    // An event that is sold out in the dump, and will not be; the other way round with the first.
+    let (scarce, _) = world.event(5).await;
+    let mut people = world.people(400).await;
+    for person in people.drain(..5) {
+        sale.expect(Order::book(person, scarce, 1, false), 201).await;
+    }
+    sale.burst(people.drain(..10).map(|one| Order::book(one, event, 1, true)).collect()).await;
+    world.redis_is_equal().await;
+    let epoch = world.count(EPOCH).await;
+    let mut redis = world.redis.client().await;
+    redis::cmd("SAVE").exec_async(&mut redis).await.unwrap();
+    let old = fs::read(world.redis.dump()).unwrap();
+
+    sale.burst(people.drain(..50).map(|one| Order::book(one, event, 1, true)).collect()).await;
+    for (person, booking) in sale.to_cancel().into_iter().take(3) {
+        sale.expect(Order::cancel(person, booking), 200).await;
+    }
+    world.redis_is_equal().await;
+    world.redis.kill();
+    fs::write(world.redis.dump(), old).unwrap();
+    world.redis.start_again().await;
+
+    // By the dump nothing is left of the scarce event: nobody may be refused for that.
+    for person in people.drain(..3) {
+        sale.expect(Order::book(person, scarce, 1, false), 201).await;
+    }
+    sale.expect(Order::book(people.remove(0), scarce, 1, false), 409).await;
+    // By the dump thirty seats of the other one are left, and nobody waits.
+    sale.expect(Order::book(people.remove(0), event, 1, false), 409).await;
+    epoch_has_risen(&world, epoch).await;
+    world.redis_is_equal().await;
+    sale.burst(people.drain(..30).map(|one| Order::book(one, event, 1, true)).collect()).await;
+    world.must_hold(&sale, &mut [&mut server]).await;
+}
