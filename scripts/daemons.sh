@@ -129,7 +129,7 @@ postgres_launch() {
     max_wal_size=4GB
   )
   if durable; then
-    settings+=(fsync=on synchronous_commit=on max_connections=200 shared_buffers=256MB)
+    settings+=(fsync=on synchronous_commit=on max_connections=400 shared_buffers=256MB)
   else
     settings+=(fsync=off synchronous_commit=off full_page_writes=off max_connections=400)
   fi

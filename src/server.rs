@@ -62,8 +62,16 @@ impl Server {
     /// # Errors
     /// When the settings cannot be used or a port is taken.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_at(config, Clock::default()).await
+    }
+
+    /// The same by a given clock, which tests set by hand.
+    ///
+    /// # Errors
+    /// When the settings cannot be used or a port is taken.
+    pub async fn start_at(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let recorder = telemetry::metrics()?;
-        let Furniture { app, supervisor, lanes } = furnish(config)?;
+        let Furniture { app, supervisor, lanes } = furnish(config, clock)?;
         let stopping = CancellationToken::new();
         let mut server =
             Self { app, supervisor: Arc::new(supervisor), stopping, doors: Vec::new() };
@@ -190,7 +198,7 @@ async fn shut(door: &Listener, drain: Duration, force: &CancellationToken) {
 /// # Errors
 /// When the settings cannot be used.
 pub fn handles(config: Config) -> anyhow::Result<App> {
-    Ok(furnish(config)?.app)
+    Ok(furnish(config, Clock::default())?.app)
 }
 
 /// What `furnish` makes: the handles, and the other ends of those that lead to actors.
@@ -201,8 +209,8 @@ struct Furniture {
 }
 
 /// Makes the handles. Nothing connects yet, nothing runs yet.
-fn furnish(config: Config) -> anyhow::Result<Furniture> {
-    let (clock, ids, pulse) = (Clock::default(), Ids, Pulse::default());
+fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
+    let (ids, pulse) = (Ids, Pulse::default());
     let supervisor = Supervisor::new(clock.clone(), ids, pulse.clone());
     let timeout = Duration::from_millis(config.booking.answer_timeout_ms);
     let (desk, lanes) = Desk::new(config.booking.lanes, config.booking.queue_max, timeout);

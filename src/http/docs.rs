@@ -124,6 +124,7 @@ fn complete(document: &mut Value) {
         "content": { MEDIA_TYPE: { "schema": { "$ref": "#/components/schemas/ProblemBody" } } },
     }});
     add_schema::<ProblemBody>(&mut components["schemas"]);
+    forget_null_defaults(document);
     let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else { return };
     for (path, item) in paths {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
@@ -148,6 +149,10 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value) {
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for (status, response) in responses.iter_mut() {
+        if let Some(stream) = response.pointer_mut("/content/text~1event-stream") {
+            // OpenAPI 3.1 cannot describe the events of a stream; the text tells.
+            *stream = json!({});
+        }
         let described = response.get("description").is_some() || response.get("$ref").is_some();
         if !described {
             response["description"] = json!(reason(status));
@@ -160,6 +165,20 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value) {
                 .entry(status)
                 .or_insert_with(|| json!({ "$ref": "#/components/responses/Problem" }));
         }
+    }
+}
+
+/// What may be absent has no default: `null` would claim to be one, of the wrong type.
+fn forget_null_defaults(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            if members.get("default").is_some_and(Value::is_null) {
+                members.remove("default");
+            }
+            members.values_mut().for_each(forget_null_defaults);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_null_defaults),
+        _ => {}
     }
 }
 

@@ -45,7 +45,7 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
             whole if whole == "." => "/".to_owned(),
             name => format!("/{name}"),
         };
-        let detail = error.into_inner().to_string();
+        let detail = format!("cannot be read: {}", error.into_inner());
         Problem::Refused(Refusal::invalid(&pointer, "wrong_type", detail))
     })
 }

@@ -35,8 +35,9 @@ const BROKEN: &str = "SELECT e.id, e.capacity, e.available_slots, e.confirmed_se
        OR (e.seating = 'numbered' AND s.seats <> e.confirmed_seats)
        OR s.misplaced > 0
     ORDER BY e.id";
-const NEXT: &str =
-    "SELECT max(id) FROM (SELECT id FROM events WHERE id > $1 ORDER BY id LIMIT $2) e";
+/// PostgreSQL has no `max` of uuids before version 18.
+const NEXT: &str = "SELECT id FROM (SELECT id FROM events WHERE id > $1 ORDER BY id LIMIT $2) e
+    ORDER BY id DESC LIMIT 1";
 
 /// What one row of a published event says of its seats.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,346 @@
+//! A whole server for one test: own database, own Redis, own queues, real RabbitMQ, actors
+//! running; people and events to play with; and at the end the truth.
+
+pub mod logs;
+pub mod people;
+pub mod queue;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use happening::app::App;
+use happening::clock::{Clock, Ids};
+use happening::config::Config;
+use happening::server::Server;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::logs::Logs;
+use self::queue::Queue;
+use crate::support::client::{Ask, Client};
+use crate::support::database::Database;
+use crate::support::redis_server::RedisServer;
+use crate::support::{environment, truth};
+
+/// Signs tokens in tests.
+pub const SECRET: &str = "an-unguessable-secret-for-tests-0123456789";
+/// How long messages may take to reach everybody.
+const TOLD: Duration = Duration::from_secs(30);
+/// How long a stop may take.
+const STOPPED: Duration = Duration::from_secs(15);
+
+/// What a test wants different from the usual.
+#[derive(Default)]
+pub struct Wishes {
+    settings: Vec<(String, String)>,
+    clock: Clock,
+    no_loops: bool,
+}
+
+impl Wishes {
+    /// A key of the configuration, as an environment variable.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A clock that stands until the test moves it.
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = clock.clone();
+        self
+    }
+
+    /// Neither relay nor consumers, reconciler, sweeper or cascade: the test takes their steps.
+    pub fn without_loops(mut self) -> Self {
+        self.no_loops = true;
+        self.set("HAPPENING__ROLES", "api")
+    }
+
+    /// Starts it.
+    pub async fn start(self) -> TestServer {
+        TestServer::with(self).await
+    }
+}
+
+/// What several processes share.
+struct Services {
+    database: Database,
+    redis: RedisServer,
+    queue: Queue,
+}
+
+/// A running server and everything around it.
+pub struct TestServer {
+    client: Client,
+    config: Config,
+    clock: Clock,
+    app: App,
+    pg: tokio_postgres::Client,
+    redis: redis::aio::MultiplexedConnection,
+    running: Vec<Running>,
+    no_loops: bool,
+    logs: Logs,
+    services: Services,
+}
+
+struct Running {
+    stop: CancellationToken,
+    ended: JoinHandle<anyhow::Result<()>>,
+}
+
+impl TestServer {
+    /// Everything as usual.
+    pub async fn start() -> Self {
+        Self::with(Wishes::default()).await
+    }
+
+    async fn with(wishes: Wishes) -> Self {
+        let logs = Logs::capture();
+        let (database, redis) = tokio::join!(Database::create(), RedisServer::start());
+        let queue = Queue::new(format!("it-{}", Ids.uuid().simple()));
+        let services = Services { database, redis, queue };
+        let config = configuration(&services, &wishes.settings);
+        let (app, client, running) = run(&config, &wishes.clock).await;
+        Self {
+            client,
+            app,
+            pg: services.database.connect().await,
+            redis: services.redis.connect().await,
+            running: vec![running],
+            config,
+            clock: wishes.clock,
+            no_loops: wishes.no_loops,
+            logs,
+            services,
+        }
+    }
+
+    /// A second process on the same services: its client and its handles.
+    pub async fn another(&mut self) -> (Client, App) {
+        let (app, client, running) = run(&self.config, &self.clock).await;
+        self.running.push(running);
+        (client, app)
+    }
+
+    /// A call of the API.
+    pub fn call(&self, method: &str, path: &str) -> Ask {
+        self.client.call(method, path)
+    }
+
+    /// A call of what stands at the root.
+    pub fn root(&self, method: &str, path: &str) -> Ask {
+        self.client.root(method, path)
+    }
+
+    /// The client, to be moved into tasks.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The handles that verbs work with.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// The settings it runs with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The test's own connection to the database.
+    pub fn pg(&self) -> &tokio_postgres::Client {
+        &self.pg
+    }
+
+    /// The test's own connection to Redis.
+    pub fn redis(&self) -> redis::aio::MultiplexedConnection {
+        self.redis.clone()
+    }
+
+    /// Its queues.
+    pub fn queue(&self) -> &Queue {
+        &self.services.queue
+    }
+
+    /// Rows of the database.
+    pub async fn sql(&self, statement: &str) -> Vec<tokio_postgres::Row> {
+        self.pg.query(statement, &[]).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"))
+    }
+
+    /// One number out of the database.
+    pub async fn count(&self, statement: &str) -> i64 {
+        self.sql(statement).await[0].get(0)
+    }
+
+    /// Everything in the database in one number: the same as long as nothing was changed.
+    pub async fn state(&self) -> Vec<String> {
+        let tables = "SELECT table_name::text FROM information_schema.tables
+            WHERE table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY 1";
+        let mut state = Vec::new();
+        for row in self.sql(tables).await {
+            let table: String = row.get(0);
+            let digest = format!(
+                "SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), \
+                '')) FROM {table} t"
+            );
+            let digest: String = self.sql(&digest).await[0].get(0);
+            state.push(format!("{table} {digest}"));
+        }
+        state
+    }
+
+    /// Says that this test makes the server log errors on purpose.
+    pub fn expect_errors(&self) {
+        self.logs.expect_errors();
+    }
+
+    /// What holds after every test: PostgreSQL's invariants, Redis equal to it, everybody told
+    /// once, only documented answers, no error logged.
+    pub async fn check(&self) {
+        truth::invariants(&self.pg).await;
+        if !self.no_loops {
+            truth::redis_agrees(&self.pg, &self.redis).await;
+            truth::everybody_was_told(&self.pg, TOLD).await;
+        }
+        self.check_answers().await;
+        self.logs.check();
+    }
+
+    /// Every answer that was given is documented for its operation.
+    async fn check_answers(&self) {
+        let seen = self.client.seen();
+        let document = self.root("GET", "/openapi.json").send().await.expect(200).body;
+        for (method, path, status, media) in seen {
+            let Some(answers) = documented(&document, &method, &path) else {
+                assert!(
+                    matches!(status, 404 | 405) || !path.starts_with("/api/"),
+                    "{method} {path} is not documented and answered {status}"
+                );
+                continue;
+            };
+            let answer = &answers[status.to_string()];
+            assert!(answer.is_object(), "{method} {path} answered {status}: not documented");
+            let medias = answer["content"].as_object();
+            let essence = media.split(';').next().unwrap_or_default().trim();
+            let known = medias.is_none_or(|medias| medias.contains_key(essence));
+            assert!(known || essence.is_empty(), "{method} {path} {status}: {media} undocumented");
+        }
+    }
+
+    /// The end of a test: the truth, then an orderly stop.
+    pub async fn finish(mut self) {
+        self.check().await;
+        for Running { stop, ended } in std::mem::take(&mut self.running) {
+            stop.cancel();
+            let ended = tokio::time::timeout(STOPPED, ended).await.expect("it stops in time");
+            ended.expect("it does not panic").expect("it ends well");
+        }
+        self.services.queue.delete(&self.config.inbox.retry_delays_ms).await;
+    }
+}
+
+impl AsRef<Client> for TestServer {
+    fn as_ref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// A server whose clock stands at ten o'clock on the first of March 2026.
+pub async fn at_ten() -> TestServer {
+    let clock = Clock::manual("2026-03-01T10:00:00Z".parse().expect("a time"));
+    Wishes::default().clock(&clock).start().await
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let finished = self.running.is_empty() || std::thread::panicking();
+        assert!(finished, "end the test with server.finish().await");
+    }
+}
+
+/// The documented answers of an operation.
+pub fn documented<'a>(document: &'a Value, method: &str, path: &str) -> Option<&'a Value> {
+    let fits = |template: &str| {
+        let (mut wanted, mut given) = (template.split('/'), path.split('/'));
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) => return true,
+                (Some(wanted), Some(given)) if wanted == given || wanted.starts_with('{') => {}
+                _ => return false,
+            }
+        }
+    };
+    let paths = document["paths"].as_object().expect("paths");
+    // What is spelled out goes before what is a parameter.
+    let mut fitting: Vec<_> = paths.iter().filter(|(template, _)| fits(template)).collect();
+    fitting.sort_by_key(|(template, _)| template.matches('{').count());
+    let operation = &fitting.first()?.1[method.to_ascii_lowercase()];
+    operation.is_object().then(|| &operation["responses"])
+}
+
+async fn run(config: &Config, clock: &Clock) -> (App, Client, Running) {
+    let server = Server::start_at(config.clone(), clock.clone()).await.expect("the server starts");
+    let client = Client::new(server.api_address().expect("an address"));
+    let (app, stop) = (server.app().clone(), CancellationToken::new());
+    let ended = spawn(server.run_until(stop.clone()));
+    (app, client, Running { stop, ended })
+}
+
+/// Runs beside the test.
+#[expect(clippy::disallowed_methods, reason = "tests have no supervisor")]
+pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(work)
+}
+
+fn configuration(services: &Services, more: &[(String, String)]) -> Config {
+    let mut environment: HashMap<String, String> = [
+        ("BE_PORT", "0".to_owned()),
+        ("SOCKET_PORT", "0".to_owned()),
+        ("DATABASE_URL", services.database.url().to_owned()),
+        ("REDIS_URL", services.redis.url()),
+        ("RABBITMQ_URL", environment("RABBITMQ_URL")),
+        ("NOTIFICATIONS_QUEUE", services.queue.name().to_owned()),
+        ("HAPPENING__AUTH__SIGNING_SECRET", SECRET.to_owned()),
+        ("HAPPENING__HTTP__WORKERS", "2".to_owned()),
+        ("HAPPENING__POSTGRES__POOL_SIZE", "8".to_owned()),
+        // All callers of a test come from one address; what limits do has tests of its own.
+        ("HAPPENING__LIMITS__EXEMPT_LOOPBACK", "true".to_owned()),
+        ("HAPPENING__LIMITS__ACCOUNT_PER_SECOND", "100000".to_owned()),
+        ("HAPPENING__LIMITS__ACCOUNT_BURST", "100000".to_owned()),
+        ("HAPPENING__LIMITS__SIGN_IN_PER_MINUTE", "100000".to_owned()),
+        ("HAPPENING__RABBITMQ__CONSUMERS", "2".to_owned()),
+        ("HAPPENING__INBOX__RETRY_DELAYS_MS", "50,100,200".to_owned()),
+        ("HAPPENING__RELAY__RETRY_DELAY_MS", "50".to_owned()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    environment.extend(more.iter().cloned());
+    Config::from_sources(None, environment).expect("the settings are good")
+}
+
+/// An instant that is far enough ahead for anything to be on sale until then.
+pub fn in_days(clock: &Clock, days: i64) -> String {
+    let at = clock.now() + jiff::SignedDuration::from_hours(24 * days);
+    at.to_string()
+}
+
+/// What an API time says.
+pub fn time(value: &Value) -> Timestamp {
+    let text = value.as_str().unwrap_or_else(|| panic!("a time: {value}"));
+    assert!(text.ends_with('Z') && text.len() == 24, "UTC with milliseconds: {text}");
+    text.parse().expect("a time")
+}
+
+/// What an API id says.
+pub fn id(value: &Value) -> Uuid {
+    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("an id: {value}"))
+}
