@@ -180,7 +180,8 @@ async fn poison_goes_to_the_dead_letters_and_its_neighbours_flow() {
         "{\"type\":\"no_such\",\"userId\":\"018f8f8f-0000-7000-8000-000000000000\"}",
         "{\"type\":\"booking_confirmed\",\"userId\":7}",
         "{\"type\":7}",
-        "{\"type\":\"booking_confirmed\",\"userId\":\"018f8f8f-0000-7000-8000-000000000000\",\"seats\":-1}",
+        "{\"type\":\"booking_confirmed\",\"seats\":-1,
+          \"userId\":\"018f8f8f-0000-7000-8000-000000000000\"}",
     ];
     let mut good = Vec::new();
     for body in poison {
