@@ -59,7 +59,8 @@ async fn the_broker_is_killed_in_mid_sale_and_started_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_queue_is_deleted_in_mid_sale() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.in_order = false;
     let (event, _) = world.event(120).await;
     let mut server = world.serve().await;
     let sale = Sale::new();
@@ -83,7 +84,8 @@ async fn the_queue_is_deleted_in_mid_sale() {
 /// What the broker has confirmed, and nobody has consumed yet, goes with the queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_queue_is_deleted_with_messages_in_it() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.in_order = false;
     let (event, _) = world.event(60).await;
     let mut server = world.serve().await;
     let sale = Sale::new();

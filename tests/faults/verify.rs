@@ -188,7 +188,9 @@ impl World {
         .await;
         self.none(DEAD, &[]).await;
         self.none(UNDONE, &[]).await;
-        self.none(ORDER, &[]).await;
+        if self.in_order {
+            self.none(ORDER, &[]).await;
+        }
     }
 
     /// Fails if the statement finds anything.
