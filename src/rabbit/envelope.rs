@@ -137,22 +137,19 @@ pub fn death(delivery: &Delivery) -> Option<String> {
 }
 
 /// The id that a message came with. Foreign ones that are no UUIDs, and messages without any, get
-/// one (UUIDv8) made of the id or of the whole body: it is the same when they come again.
+/// one (version 8) made of the id or of the whole body: it is the same when they come again.
 fn identity(named: Option<&str>, body: &[u8]) -> MessageId {
     let named = named.filter(|name| !name.is_empty());
     if let Some(id) = named.and_then(|name| name.parse().ok()) {
         return MessageId(id);
     }
     let mut hash = Sha256::new();
-    match named {
-        Some(name) => {
-            hash.update(b"id:");
-            hash.update(name.as_bytes());
-        }
-        None => {
-            hash.update(b"body:");
-            hash.update(body);
-        }
+    if let Some(name) = named {
+        hash.update(b"id:");
+        hash.update(name.as_bytes());
+    } else {
+        hash.update(b"body:");
+        hash.update(body);
     }
     let digest: [u8; 32] = hash.finalize().into();
     let mut bytes = [0_u8; 16];

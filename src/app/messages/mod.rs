@@ -28,5 +28,6 @@ pub(crate) fn fingerprint(source: &str, kind: &str, reason: &str) -> String {
         hash.update([0]);
     }
     let digest: [u8; 32] = hash.finalize().into();
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let first = digest.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    format!("{first:016x}")
 }
