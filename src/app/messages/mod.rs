@@ -28,6 +28,6 @@ pub(crate) fn fingerprint(source: &str, kind: &str, reason: &str) -> String {
         hash.update([0]);
     }
     let digest: [u8; 32] = hash.finalize().into();
-    let first = digest.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-    format!("{first:016x}")
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
