@@ -1,6 +1,7 @@
 //! The command line: one verb a file.
 
 pub mod bench;
+pub mod dead_letters;
 pub mod demo;
 pub mod doctor;
 pub mod hammer;
@@ -30,6 +31,8 @@ enum Command {
     Serve(serve::Args),
     /// Brings the database schema up to date
     Migrate(migrate::Args),
+    /// Lists messages that died, sends them again, or drops them
+    DeadLetters(dead_letters::Args),
     /// Checks every dependency and says how to mend what it finds
     Doctor(doctor::Args),
     /// Compares Redis with `PostgreSQL`, and `PostgreSQL` with itself
@@ -51,6 +54,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(args, Config::load()?).await,
             Command::Migrate(args) => migrate::run(args, Config::load()?).await,
+            Command::DeadLetters(args) => dead_letters::run(args, Config::load()?).await,
             // The doctor also examines settings that cannot be used.
             Command::Doctor(args) => doctor::run(args, Config::load()).await,
             Command::Integrity(args) => integrity::run(args, Config::load()?).await,

@@ -64,7 +64,8 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for MaybeBody<T> {
                 return Ok(Self { value: T::default(), bytes });
             }
             media?;
-            Ok(Self { value: parse(&bytes)?, bytes })
+            let value: Option<T> = parse(&bytes)?;
+            Ok(Self { value: value.unwrap_or_default(), bytes })
         })
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod admin_integrity;
+pub mod admin_messages;
 pub mod api_keys;
 pub mod body;
 pub mod booking_lists;
@@ -15,6 +16,7 @@ pub mod health;
 pub mod invitations;
 pub mod limits;
 pub mod metrics;
+pub mod notifications;
 pub mod organizations;
 pub mod page;
 pub mod problem;
@@ -47,7 +49,9 @@ fn api(cfg: &mut ServiceConfig<'_>) {
         .configure(bookings::routes)
         .configure(events::routes)
         .configure(invitations::routes)
-        .configure(organizations::routes);
+        .configure(notifications::routes)
+        .configure(organizations::routes)
+        .configure(admin_messages::routes);
 }
 
 /// What stands at the root, besides the pages of `docs.rs`.

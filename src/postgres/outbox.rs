@@ -20,7 +20,7 @@ const INSERT: &str = "INSERT INTO outbox
                next_attempt_at)";
 
 /// Any number that nobody else uses for advisory locks in this database.
-const CLAIM_LOCK: i64 = 0x004f_5554_424f_58;
+const CLAIM_LOCK: i64 = 0x4f55_5442_4f58;
 
 /// Two relays that claim at once do not see each other's leases, so one could overtake the other
 /// within an aggregate: claims take turns, and each begins after the one before is committed. The

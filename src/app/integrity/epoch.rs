@@ -14,9 +14,8 @@ pub async fn ensure(db: &Db, redis: &Redis) -> Result<bool> {
     let trusted = redis.link.trusted().filter(|trust| trust.run_id == run_id);
     let forgot = match &trusted {
         Some(trust) => match stock::marked(&redis.link, trust.epoch).await {
-            Ok(true) => return Ok(false),
             Ok(false) => Some(trust.epoch),
-            Err(_) => return Ok(false),
+            Ok(true) | Err(_) => return Ok(false),
         },
         None => None,
     };

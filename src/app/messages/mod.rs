@@ -28,5 +28,6 @@ pub(crate) fn fingerprint(source: &str, kind: &str, reason: &str) -> String {
         hash.update([0]);
     }
     let digest: [u8; 32] = hash.finalize().into();
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }

@@ -45,6 +45,17 @@ impl ProcessingStats {
         self.processing + self.processed + self.failed + self.skipped
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.processing += other.processing;
+        self.processed += other.processed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.dead += other.dead;
+        self
+    }
+
     fn add(&mut self, count: &inbox::Count) {
         match count.status {
             ProcessingStatus::Processing => self.processing += count.messages,

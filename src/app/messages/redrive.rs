@@ -7,8 +7,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::consume::streams;
+use super::dead_letters::DeadLetters;
 use super::later;
-use crate::app::{App, Error, Origin, Result};
+use crate::app::{Error, Origin, Result};
 use crate::domain::dead_letter::{BROKER, DeadLetter, Filter, REDRIVES_MAX, RELAY};
 use crate::domain::ids::{DeadLetterId, UserId};
 use crate::domain::processing::ServiceContext;
@@ -43,82 +44,98 @@ pub struct Redriven {
     pub refused: Vec<(DeadLetterId, &'static str)>,
 }
 
-/// Sends one letter again and answers it. `actor` is `None` for somebody at the command line.
-///
-/// # Errors
-/// [`Refusal::NotFound`], [`Refusal::AlreadyRedriven`], or [`Refusal::Invalid`] when sending it
-/// again would lead to nothing.
-pub async fn redrive(
-    app: &App,
-    tx: &Conn,
-    actor: Option<UserId>,
-    origin: &Origin,
-    id: DeadLetterId,
-) -> Result<DeadLetter> {
-    let found = dead_letter::lock(tx, id).await?;
-    let (letter, is_open) = found.ok_or(Refusal::NotFound("dead letter"))?;
-    if !is_open {
-        return Err(Refusal::AlreadyRedriven.into());
-    }
-    if let Some((code, detail)) = hopeless(&letter) {
-        return Err(Refusal::invalid("/id", code, detail).into());
-    }
-    let now = app.clock.now();
-    send(tx, (actor, origin), &letter, now, None).await?;
-    Ok(DeadLetter { redrives: letter.redrives.saturating_add(1), ..letter })
-}
-
-/// Sends letters again, each in a transaction of its own and spread over time by the rate.
-///
-/// # Errors
-/// When PostgreSQL is away; what was sent until then stays so, and the call can be repeated.
-pub async fn redrive_all(
-    app: &App,
-    actor: Option<UserId>,
-    origin: &Origin,
-    plan: &Plan,
-) -> Result<Redriven> {
-    let conn = app.db.get().await?;
-    let mut done =
-        Redriven { matched: dead_letter::count(&conn, &plan.filter).await?, ..Redriven::default() };
-    let limit = plan.limit.clamp(1, LIMIT_MAX);
-    let letters = dead_letter::list(&conn, &plan.filter, None, limit).await?;
-    drop(conn);
-    let now = app.clock.now();
-    let gap_us = 1_000_000 / u64::from(plan.rate_per_second.max(1));
-    for letter in letters {
-        if let Some((_, detail)) = hopeless(&letter) {
-            done.refused.push((letter.id, detail));
-            continue;
+impl DeadLetters {
+    /// Sends one letter again and answers it. `actor` is `None` for somebody at the command line.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::AlreadyRedriven`], or [`Refusal::Invalid`] when sending
+    /// it again would lead to nothing.
+    pub async fn redrive(
+        &self,
+        tx: &Conn,
+        actor: Option<UserId>,
+        origin: &Origin,
+        id: DeadLetterId,
+    ) -> Result<DeadLetter> {
+        let found = dead_letter::lock(tx, id).await?;
+        let (letter, is_open) = found.ok_or(Refusal::NotFound("dead letter"))?;
+        if !is_open {
+            return Err(Refusal::AlreadyRedriven.into());
         }
-        if !plan.dry_run {
-            let nth = u64::try_from(done.redriven.len()).unwrap_or(u64::MAX);
-            let not_before = later(now, nth.saturating_mul(gap_us) / 1000);
-            if !again(app, (actor, origin), letter.id, not_before).await? {
+        if let Some((code, detail)) = hopeless(&letter) {
+            return Err(Refusal::invalid("/id", code, detail).into());
+        }
+        let now = self.clock.now();
+        send(tx, (actor, origin), &letter, now, None).await?;
+        Ok(DeadLetter { redrives: letter.redrives.saturating_add(1), ..letter })
+    }
+
+    /// The same in a transaction of its own.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn redrive_now(
+        &self,
+        actor: Option<UserId>,
+        origin: &Origin,
+        id: DeadLetterId,
+    ) -> Result<DeadLetter> {
+        let tx = self.db.begin().await?;
+        let letter = self.redrive(&tx, actor, origin, id).await?;
+        tx.commit().await?;
+        self.relay.ring();
+        Ok(letter)
+    }
+
+    /// Sends letters again, each in a transaction of its own and spread over time by the rate.
+    ///
+    /// # Errors
+    /// When PostgreSQL is away; what was sent until then stays so, and the call can be repeated.
+    pub async fn redrive_all(
+        &self,
+        actor: Option<UserId>,
+        origin: &Origin,
+        plan: &Plan,
+    ) -> Result<Redriven> {
+        let conn = self.db.get().await?;
+        let matched = dead_letter::count(&conn, &plan.filter).await?;
+        let limit = plan.limit.clamp(1, LIMIT_MAX);
+        let letters = dead_letter::list(&conn, &plan.filter, None, limit).await?;
+        drop(conn);
+        let mut done = Redriven { matched, ..Redriven::default() };
+        let now = self.clock.now();
+        let gap_us = 1_000_000 / u64::from(plan.rate_per_second.max(1));
+        for letter in letters {
+            if let Some((_, detail)) = hopeless(&letter) {
+                done.refused.push((letter.id, detail));
                 continue;
             }
+            let nth = u64::try_from(done.redriven.len()).unwrap_or(u64::MAX);
+            let not_before = later(now, nth.saturating_mul(gap_us) / 1000);
+            if plan.dry_run || self.again((actor, origin), letter.id, not_before).await? {
+                done.redriven.push(letter.id);
+            }
         }
-        done.redriven.push(letter.id);
+        self.relay.ring();
+        Ok(done)
     }
-    app.wakes.outbox_relay.ring();
-    Ok(done)
-}
 
-/// Sends a letter again unless somebody dealt with it meanwhile.
-async fn again(
-    app: &App,
-    by: (Option<UserId>, &Origin),
-    id: DeadLetterId,
-    not_before: Timestamp,
-) -> Result<bool> {
-    let tx = app.db.begin().await?;
-    let Some((letter, true)) = dead_letter::lock(&tx, id).await? else {
-        tx.rollback().await?;
-        return Ok(false);
-    };
-    send(&tx, by, &letter, app.clock.now(), Some(not_before)).await?;
-    tx.commit().await?;
-    Ok(true)
+    /// Sends a letter again unless somebody dealt with it meanwhile.
+    async fn again(
+        &self,
+        by: (Option<UserId>, &Origin),
+        id: DeadLetterId,
+        not_before: Timestamp,
+    ) -> Result<bool> {
+        let tx = self.db.begin().await?;
+        let Some((letter, true)) = dead_letter::lock(&tx, id).await? else {
+            tx.rollback().await?;
+            return Ok(false);
+        };
+        send(&tx, by, &letter, self.clock.now(), Some(not_before)).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
 }
 
 /// Why a letter is not worth sending again.

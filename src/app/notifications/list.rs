@@ -19,13 +19,7 @@ pub async fn list(
     limit: i64,
 ) -> Result<Page<Notification>> {
     let conn = app.db.get().await?;
-    let user = caller.user_id;
-    // One more than asked for tells whether there is another page.
-    let more = limit.saturating_add(1);
-    let mut items = notification::list(&conn, user, after, unread, more).await?;
-    let size = usize::try_from(limit).unwrap_or(0);
-    let is_last = items.len() <= size;
-    items.truncate(size);
-    let next = items.last().filter(|_| !is_last).map(|last| last.id.to_string());
-    Ok(Page { items, next })
+    let (user, more) = (caller.user_id, limit.saturating_add(1));
+    let items = notification::list(&conn, user, after, unread, more).await?;
+    Ok(Page::cut(items, limit, |notification| notification.id.to_string()))
 }

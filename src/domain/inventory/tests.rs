@@ -1,6 +1,8 @@
 //! Random batches of commands against a model that is too simple to be wrong: after every batch
 //! the invariants hold, whoever asked for what in which order.
 
+#![expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "small numbers")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};

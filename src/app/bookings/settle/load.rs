@@ -136,7 +136,7 @@ impl Needs {
     fn of(jobs: &[&Job], rules: &SalesRules, stock: &Stock) -> Self {
         let mut frees = false;
         let mut largest = stock.capacity;
-        let mut asked = 0_u32;
+        let (mut any, mut chosen) = (0_u32, 0_u32);
         let mut needs = Self {
             queue_up_to: None,
             pool: 0,
@@ -147,7 +147,12 @@ impl Needs {
         for job in jobs {
             match &job.command {
                 Command::Book { request, .. } => {
-                    asked = asked.saturating_add(request.party.size().min(stock.capacity));
+                    let seats = request.party.size().min(stock.capacity);
+                    let kind = match request.party {
+                        Party::Seats(_) => &mut any,
+                        Party::Numbered(_) => &mut chosen,
+                    };
+                    *kind = kind.saturating_add(seats);
                 }
                 Command::Cancel { .. } | Command::Sweep => frees = true,
                 Command::Change { patch, .. } => {
@@ -175,7 +180,9 @@ impl Needs {
             } else {
                 0
             };
-            needs.pool = asked.saturating_add(waiting);
+            // Parties that choose may take some of the lowest free seats from those that do not.
+            let given_out = any.saturating_add(waiting);
+            needs.pool = if given_out == 0 { 0 } else { given_out.saturating_add(chosen) };
         }
         needs
     }
