@@ -85,7 +85,7 @@ fn desk(supervisor: &Supervisor, app: &App, lanes: Vec<Intake>) -> anyhow::Resul
     let config = &app.config.booking;
     let (publisher, publications) = mpsc::channel(PUBLICATIONS);
     let publisher_wake = Wake::default();
-    let db = Db::new(&app.config.postgres, lanes.len())?;
+    let db = Db::by_key(&app.config.postgres, lanes.len())?;
     for (index, intake) in lanes.into_iter().enumerate() {
         let (admitted, queue) = mpsc::channel(AHEAD);
         let (queue, desk_wake) = (Arc::new(Mutex::new(queue)), Wake::default());
@@ -158,7 +158,7 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
     let pace = || Pace::new(app.wakes.busy.clone(), app.clock.clone(), rate);
     let consumers = usize::from(config.rabbitmq.consumers);
     // The relay and each consumer work on one transaction at a time.
-    let db = Db::new(&config.postgres, consumers + 4)?;
+    let db = Db::by_key(&config.postgres, consumers + 4)?;
 
     let (handles, relay_db, relay_pace) = (app.clone(), db.clone(), pace());
     let tick = Duration::from_millis(config.relay.tick_ms);
