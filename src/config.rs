@@ -153,6 +153,7 @@ section!(
         lease_ms: u64,
         attempts_max: u32,
         retry_delay_ms: u64,
+        lost_after_ms: u64,
         busy_rate_per_second: u32,
         tick_ms: u64,
         retention_hours: u32,

@@ -7,6 +7,7 @@ pub mod dead_collector;
 pub mod event_cascade;
 pub mod housekeeper;
 pub mod janitor;
+pub mod lost_mail;
 pub mod notification_consumer;
 pub mod outbox_relay;
 pub mod pace;

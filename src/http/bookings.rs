@@ -57,7 +57,7 @@ struct NewBooking {
 /// What to give back; all of it if nothing is said.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Cancellation {
+struct BookingCancellation {
     /// So many; of numbered seats those with the highest numbers.
     #[schema(minimum = 1, maximum = 1000)]
     seats: Option<i64>,
@@ -205,7 +205,7 @@ async fn got(
 }
 
 /// Gives a booking back, or a part of it. Freed seats go to the waitlist in the same commit.
-#[utoipa::path(tag = "bookings", request_body = Option<Cancellation>,
+#[utoipa::path(tag = "bookings", request_body = Option<BookingCancellation>,
     params(("id" = Uuid, Path, description = "Which booking"),
            ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe")),
     responses((status = 200, description = "The booking as it is now",
@@ -217,7 +217,7 @@ async fn cancelled(
     Traced(origin): Traced,
     app: web::Data<App>,
     id: web::Path<Uuid>,
-    body: MaybeBody<Cancellation>,
+    body: MaybeBody<BookingCancellation>,
 ) -> Result<HttpResponse, Problem> {
     let (id, caller) = (BookingId(id.into_inner()), &authorized.caller);
     let once = key.submission(caller.user_id.0, &body.bytes).map(|one| (one, CANCELLED));
@@ -284,7 +284,7 @@ impl NewBooking {
     }
 }
 
-impl Cancellation {
+impl BookingCancellation {
     fn parse(self) -> Result<Part, Refusal> {
         let mut errors = FieldErrors::default();
         let party = party(self.seats, self.seat_numbers, &mut errors);

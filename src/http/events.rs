@@ -80,7 +80,7 @@ impl Include {
 /// Why the event will not take place.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Cancellation {
+struct EventCancellation {
     /// For those who booked.
     #[schema(max_length = 2000)]
     reason: Option<String>,
@@ -222,7 +222,7 @@ async fn published(
 
 /// Calls an event off; its organizers may. Sales close at once, then every booking is cancelled
 /// and everybody told.
-#[utoipa::path(tag = "events", request_body = Option<Cancellation>,
+#[utoipa::path(tag = "events", request_body = Option<EventCancellation>,
     params(("id" = Uuid, Path, description = "Which event"),
            ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe")),
     responses((status = 200, description = "The event, cancelled", body = EventBody,
@@ -234,7 +234,7 @@ async fn cancelled(
     Traced(origin): Traced,
     app: web::Data<App>,
     id: web::Path<Uuid>,
-    body: MaybeBody<Cancellation>,
+    body: MaybeBody<EventCancellation>,
 ) -> Result<HttpResponse, Problem> {
     let mut errors = FieldErrors::default();
     let reason = body.value.reason.as_deref();

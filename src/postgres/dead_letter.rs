@@ -1,6 +1,8 @@
 //! Messages that died. One row a message and place: one that dies again after it was sent again
 //! opens its letter again, so that the counter of redrives goes on.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -30,6 +32,8 @@ const GROUPS: &str = "SELECT fingerprint, source, type, count(*) AS letters,
       AND ($1::text IS NULL OR type = $1) AND ($2::text IS NULL OR source = $2)
       AND ($3::text IS NULL OR fingerprint = $3)
     GROUP BY fingerprint, source, type ORDER BY letters DESC, fingerprint LIMIT $4";
+const OPEN: &str = "SELECT DISTINCT message_id FROM dead_letters
+    WHERE source = ANY ($1) AND message_id = ANY ($2) AND redriven_at IS NULL";
 const FIND: &str = "SELECT * FROM dead_letters WHERE id = $1";
 const LOCK: &str = "SELECT * FROM dead_letters WHERE id = $1 FOR UPDATE";
 const REDRIVEN: &str = "UPDATE dead_letters SET redriven_at = $2, redrives = redrives + 1
@@ -93,6 +97,19 @@ pub async fn list(
     let Filter { kind, source, fingerprint } = filter;
     let rows = conn.rows(LIST, &[kind, source, fingerprint, &after, &limit]).await?;
     rows.iter().map(letter).collect()
+}
+
+/// Those of the messages (by their ids) that have an open letter from one of the sources.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn open(
+    conn: &Conn,
+    sources: &[&str],
+    messages: &[String],
+) -> Result<HashSet<String>, DbError> {
+    let rows = conn.rows(OPEN, &[&sources, &messages]).await?;
+    rows.iter().map(|row| Ok(row.try_get("message_id")?)).collect()
 }
 
 /// Open letters by what they died of, the largest groups first.

@@ -33,17 +33,21 @@ macro_rules! page {
           ORDER BY starts_at, id LIMIT $6"
     };
 }
-/// Words as people type them, or the same with the last of them only begun.
+/// Words as people type them, or the same with the last of them only begun. An array, so that the
+/// words are looked up first, whatever the planner thinks of how rare they are.
 macro_rules! matching {
     ($all:literal, $head:literal, $prefix:literal) => {
         concat!(
-            " search @@ (websearch_to_tsquery('simple', ",
+            " id = ANY(ARRAY(SELECT f.id FROM events f WHERE f.search @@ ( \
+                  websearch_to_tsquery('simple', ",
             $all,
             ") || coalesce(websearch_to_tsquery('simple', ",
             $head,
             ") && to_tsquery('simple', ",
             $prefix,
-            "), ''::tsquery))"
+            "), websearch_to_tsquery('simple', ",
+            $all,
+            ")))))"
         )
     };
 }

@@ -14,6 +14,7 @@ use crate::actors::dead_collector::DeadCollector;
 use crate::actors::event_cascade::EventCascade;
 use crate::actors::housekeeper::Housekeeper;
 use crate::actors::janitor::Janitor;
+use crate::actors::lost_mail::LostMail;
 use crate::actors::notification_consumer::NotificationConsumer;
 use crate::actors::outbox_relay::OutboxRelay;
 use crate::actors::pace::Pace;
@@ -157,7 +158,7 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
     let pace = || Pace::new(app.wakes.busy.clone(), app.clock.clone(), rate);
     let consumers = usize::from(config.rabbitmq.consumers);
     // The relay and each consumer work on one transaction at a time.
-    let db = Db::new(&config.postgres, consumers + 3)?;
+    let db = Db::new(&config.postgres, consumers + 4)?;
 
     let (handles, relay_db, relay_pace) = (app.clone(), db.clone(), pace());
     let tick = Duration::from_millis(config.relay.tick_ms);
@@ -169,6 +170,7 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
             OutboxRelay::new(&app.config, outbox, pace).await
         }
     });
+    lost_mail(supervisor, app, &db, pace());
     let inbox = Inbox::new(
         db,
         app.clock.clone(),
@@ -192,6 +194,19 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
         async move { DeadCollector::new(&config, inbox).await }
     });
     Ok(())
+}
+
+/// Who finds what the broker lost.
+fn lost_mail(supervisor: &Supervisor, app: &App, db: &Db, pace: Pace) {
+    let (app, db) = (app.clone(), db.clone());
+    supervisor.spawn(duty("lost-mail", Phase::Workers, Wake::default(), SWEEP), move || {
+        let (app, db, pace) = (app.clone(), db.clone(), pace.clone());
+        async move {
+            let outbox = Outbox::new(db, app.clock.clone(), app.ids, Arc::clone(&app.config));
+            let relay = app.wakes.outbox_relay.clone();
+            LostMail::new(&app.config, outbox, pace, relay).await
+        }
+    });
 }
 
 /// Forgets what has expired.

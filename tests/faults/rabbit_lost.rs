@@ -18,13 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Books two seats, and of every fourth person's turn gives a booking back.
 fn mixed(people: Vec<Person>, event: Uuid) -> impl FnMut(&Sale) -> Option<Order> + Send + 'static {
     let mut people = people.into_iter();
-    let mut turn = 0;
+    let mut turn = 0_u32;
     move |sale: &Sale| {
         turn += 1;
         if turn % 4 == 0
-            && let Some((person, booking)) = sale.to_cancel().pop()
+            && let Some(order) = sale.one_to_cancel(turn)
         {
-            return Some(Order::cancel(person, booking));
+            return Some(order);
         }
         Some(Order::book(people.next()?, event, 2, true))
     }
@@ -59,7 +59,8 @@ async fn the_broker_is_killed_in_mid_sale_and_started_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_queue_is_deleted_in_mid_sale() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.in_order = false;
     let (event, _) = world.event(120).await;
     let mut server = world.serve().await;
     let sale = Sale::new();
@@ -83,7 +84,8 @@ async fn the_queue_is_deleted_in_mid_sale() {
 /// What the broker has confirmed, and nobody has consumed yet, goes with the queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_queue_is_deleted_with_messages_in_it() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.in_order = false;
     let (event, _) = world.event(60).await;
     let mut server = world.serve().await;
     let sale = Sale::new();

@@ -48,6 +48,9 @@ pub struct World {
     pub rabbit: Option<Rabbit>,
     pub amqp: String,
     pub queue: String,
+    /// Messages of one booking leave in the order of their writing. Not those that are lost in
+    /// the broker, and sent again when the next one may have been delivered.
+    pub in_order: bool,
     settings: HashMap<String, String>,
     tokens: AccessTokens,
     servers: AtomicU32,
@@ -84,6 +87,8 @@ impl World {
             ("HAPPENING__LOG__FORMAT", "json"),
             // What a killed relay had claimed waits no longer than this.
             ("HAPPENING__RELAY__LEASE_MS", "3000"),
+            // Nor what the broker lost.
+            ("HAPPENING__RELAY__LOST_AFTER_MS", "3000"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
@@ -95,6 +100,7 @@ impl World {
             rabbit,
             amqp,
             queue,
+            in_order: true,
             settings,
             tokens,
             servers: AtomicU32::new(0),

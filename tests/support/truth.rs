@@ -61,9 +61,10 @@ const PROMISES: &[(&str, &str)] = &[
     (
         "strict: no party that waits was passed by a later one that it could have preceded",
         "SELECT w.id::text FROM bookings w JOIN events e ON e.id = w.event_id
-         JOIN bookings p ON p.event_id = w.event_id AND p.waiting_number > w.waiting_number
+         JOIN (SELECT event_id, max(waiting_number) AS latest FROM bookings
+               WHERE status = 'confirmed' GROUP BY event_id) p ON p.event_id = w.event_id
          WHERE e.waitlist_policy = 'strict' AND w.status = 'waitlisted'
-           AND p.status = 'confirmed' AND w.seats <= e.capacity",
+           AND w.waiting_number < p.latest AND w.seats <= e.capacity",
     ),
     (
         "bypass: nobody is passed more often than published",
@@ -89,14 +90,16 @@ const PROMISES: &[(&str, &str)] = &[
     (
         "every booking's facts were written with it, each once",
         "SELECT b.id::text || ' ' || b.status FROM bookings b
-         LEFT JOIN LATERAL (
-            SELECT count(*) FILTER (WHERE type = 'booking_confirmed') AS confirmed,
+         LEFT JOIN (
+            SELECT payload->>'bookingId' AS booking,
+                   count(*) FILTER (WHERE type = 'booking_confirmed') AS confirmed,
                    count(*) FILTER (WHERE type = 'booking_waitlisted') AS waitlisted,
                    count(*) FILTER (WHERE type = 'waitlist_promoted') AS promoted,
                    count(*) FILTER (WHERE type IN ('booking_cancelled', 'event_cancelled'))
                        AS cancelled
-            FROM outbox o WHERE o.payload->>'bookingId' = b.id::text) f ON true
-         WHERE f.confirmed <> (b.waiting_number IS NULL)::int
+            FROM outbox GROUP BY 1) f ON f.booking = b.id::text
+         WHERE f.booking IS NULL
+            OR f.confirmed <> (b.waiting_number IS NULL)::int
             OR f.waitlisted <> (b.waiting_number IS NOT NULL)::int
             OR f.promoted > 1
             OR (f.promoted = 0 AND b.status = 'confirmed' AND b.waiting_number IS NOT NULL)
@@ -124,6 +127,7 @@ const UNSENT: &str = "SELECT o.type || ' ' || o.id || coalesce(' ' || o.last_err
 /// A person is never told the same thing twice, under whatever message id.
 const TWICE: &str = "SELECT n.type || ' of ' || n.booking_id FROM notifications n
     WHERE n.type IN ('booking_confirmed', 'booking_waitlisted', 'waitlist_promoted')
+      AND n.booking_id IS NOT NULL
     GROUP BY n.type, n.booking_id, n.user_id HAVING count(*) > 1 LIMIT 10";
 const ON_SALE: &str = "SELECT e.id, e.available_slots,
         ARRAY(SELECT b.user_id::text FROM bookings b

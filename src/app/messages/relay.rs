@@ -43,8 +43,8 @@ pub struct Settled {
 /// The outbox as its relay sees it.
 #[derive(Clone)]
 pub struct Outbox {
-    db: Db,
-    clock: Clock,
+    pub(super) db: Db,
+    pub(super) clock: Clock,
     ids: Ids,
     config: Arc<Config>,
 }
@@ -55,7 +55,7 @@ impl Outbox {
         Self { db, clock, ids, config }
     }
 
-    fn settings(&self) -> &config::Relay {
+    pub(super) fn settings(&self) -> &config::Relay {
         &self.config.relay
     }
 
@@ -152,7 +152,7 @@ impl Outbox {
         Ok((noted.saturating_sub(dead), dead))
     }
 
-    fn letter(
+    pub(super) fn letter(
         &self,
         message: &Claimed,
         why: &str,

@@ -1,0 +1,72 @@
+//! Looks for messages that the broker lost after it had confirmed them, and has them sent again.
+//! It takes no input and keeps no state that matters: a new one looks through the last half day.
+
+use std::sync::Arc;
+
+use lapin::Channel;
+
+use super::pace::Pace;
+use super::{Actor, Next};
+use crate::app::messages::recover::Recovery;
+use crate::app::messages::relay::Outbox;
+use crate::config::Config;
+use crate::rabbit::connection::Link;
+use crate::rabbit::topology::Topology;
+use crate::wake::Wake;
+
+/// Messages looked at in one step.
+const BATCH: usize = 1000;
+
+/// Finds lost messages.
+pub struct LostMail {
+    recovery: Recovery,
+    topology: Topology,
+    channel: Channel,
+    pace: Pace,
+    relay: Wake,
+    _link: Link,
+}
+
+impl LostMail {
+    /// Connects, and makes sure that the queues exist. `relay` is the relay's doorbell.
+    ///
+    /// # Errors
+    /// When RabbitMQ is away or the queues cannot be declared.
+    pub async fn new(
+        config: &Arc<Config>,
+        outbox: Outbox,
+        pace: Pace,
+        relay: Wake,
+    ) -> anyhow::Result<Self> {
+        let rabbit = &config.rabbitmq;
+        let link = Link::open(&rabbit.url, "lost mail").await?;
+        let topology = Topology::new(&rabbit.notifications_queue, &config.inbox.retry_delays_ms);
+        let channel = link.channel().await?;
+        topology.declare(&channel).await?;
+        Ok(Self { recovery: Recovery::new(outbox), topology, channel, pace, relay, _link: link })
+    }
+}
+
+impl Actor for LostMail {
+    async fn step(&mut self) -> anyhow::Result<Next> {
+        let portion = self.pace.portion(BATCH);
+        self.pace.keep(portion).await;
+        let look = self.recovery.look(portion).await?;
+        if look.missing.is_empty() {
+            return Ok(if look.more { Next::Again } else { Next::Rest });
+        }
+        // While messages wait in a queue, one that is missing is most likely among them. A queue
+        // that is gone is an error here: a new actor declares it, and finds it empty.
+        let depths = self.topology.inspect(&self.channel).await?;
+        if depths.iter().any(|depth| depth.messages > 0) {
+            return Ok(Next::Rest);
+        }
+        let lost = self.recovery.send_again(&look.missing).await?;
+        if lost > 0 {
+            tracing::warn!(lost, "messages were lost by the broker and are sent again");
+            metrics::counter!("messages_lost_total").increment(lost);
+            self.relay.ring();
+        }
+        Ok(Next::Rest)
+    }
+}
