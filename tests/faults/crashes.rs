@@ -34,11 +34,14 @@ async fn wreck(crash_point: &str) -> Wreck {
     let mut wreck =
         Wreck { world, sale: Sale::new(), events: [general, numbered], people, before: 0 };
 
-    let first = wreck.world.serve().await;
+    let mut first = wreck.world.serve().await;
     wreck.sale.send_to(&[first.address]);
     wreck.burst(30).await;
-    drop(first);
     wreck.sale.settled_without_help();
+    // Nothing is left over that would bring the next one to its crash point before the burst.
+    wreck.world.must_hold(&wreck.sale, &mut [&mut first]).await;
+    first.signal("TERM");
+    first.wait(DEATH).await;
     wreck.before = wreck.world.count(BOOKINGS).await;
 
     let mut second = wreck.world.serve_until(crash_point).await;

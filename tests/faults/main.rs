@@ -16,10 +16,17 @@ mod proxy;
 mod sale;
 mod server;
 mod services;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "the other test binary uses the rest")]
+mod support;
 mod verify;
 mod world;
 
+mod cascade;
 mod crashes;
 mod postgres_lost;
+mod processes;
+mod promotion;
 mod rabbit_lost;
 mod redis_lost;
+mod stops;

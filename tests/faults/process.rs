@@ -174,6 +174,12 @@ pub fn var(name: &str) -> String {
     value
 }
 
+/// The binary under test. The test runner says where it is if it has moved it.
+pub fn binary() -> PathBuf {
+    let built = env!("CARGO_BIN_EXE_happening");
+    std::env::var_os("NEXTEST_BIN_EXE_happening").map_or_else(|| built.into(), PathBuf::from)
+}
+
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }

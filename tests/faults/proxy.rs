@@ -97,11 +97,6 @@ impl Proxy {
         self.inner.flow.send_replace(Flow::Pass);
     }
 
-    /// Ends all connections, and each new one.
-    pub fn cut(&self) {
-        self.inner.flow.send_replace(Flow::Cut);
-    }
-
     /// Holds back whatever the service says.
     pub fn mute(&self) {
         self.inner.flow.send_replace(Flow::Mute);

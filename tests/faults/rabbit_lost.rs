@@ -18,13 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Books two seats, and of every fourth person's turn gives a booking back.
 fn mixed(people: Vec<Person>, event: Uuid) -> impl FnMut(&Sale) -> Option<Order> + Send + 'static {
     let mut people = people.into_iter();
-    let mut turn = 0;
+    let mut turn = 0_u32;
     move |sale: &Sale| {
         turn += 1;
         if turn % 4 == 0
-            && let Some((person, booking)) = sale.to_cancel().pop()
+            && let Some(order) = sale.one_to_cancel(turn)
         {
-            return Some(Order::cancel(person, booking));
+            return Some(order);
         }
         Some(Order::book(people.next()?, event, 2, true))
     }

@@ -102,14 +102,25 @@ impl Sale {
 
     /// Sends an order under a new key, and answers which it was.
     pub async fn submit(&self, order: Order) -> usize {
+        let index = self.submit_nothing(order);
+        self.try_once(index).await;
+        index
+    }
+
+    fn submit_nothing(&self, order: Order) -> usize {
         let key = Uuid::now_v7().to_string();
         let attempt = Attempt { order, key, answers: Vec::new(), at: Instant::now() };
-        let index = {
-            let mut attempts = self.attempts.lock().unwrap();
-            attempts.push(attempt);
-            attempts.len() - 1
-        };
-        self.try_once(index).await;
+        let mut attempts = self.attempts.lock().unwrap();
+        attempts.push(attempt);
+        attempts.len() - 1
+    }
+
+    /// Sends an order under one key to all servers, so many times at once.
+    pub async fn insist(&self, order: Order, times: usize) -> usize {
+        let index = self.submit_nothing(order);
+        stream::iter(0..times)
+            .for_each_concurrent(None, async |_| self.try_once(index).await)
+            .await;
         index
     }
 
@@ -239,6 +250,16 @@ impl Sale {
     /// How many orders were acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.attempts().iter().filter(|attempt| attempt.booking().is_some()).count()
+    }
+
+    /// To give back one of those, whichever the dice say.
+    pub fn one_to_cancel(&self, dice: u32) -> Option<Order> {
+        let mut open = self.to_cancel();
+        let index = usize::try_from(dice).unwrap().wrapping_mul(7919) % open.len().max(1);
+        (!open.is_empty()).then(|| {
+            let (person, booking) = open.swap_remove(index);
+            Order::cancel(person, booking)
+        })
     }
 
     /// Bookings that were acknowledged as confirmed and that nobody tried to cancel.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::http::{self, Reply};
-use crate::process::{Process, Program, tail, until};
+use crate::process::{Process, Program, binary, tail, until};
 
 /// Signs the tokens of all tests.
 pub const SECRET: &str = "the-signing-secret-of-the-fault-tests-0123456789";
@@ -28,7 +28,7 @@ impl Server {
     /// Starts one and waits until it is ready.
     pub async fn start(settings: &HashMap<String, String>, log: &Path) -> Self {
         fs::remove_file(log).ok();
-        let mut process = Program::new(env!("CARGO_BIN_EXE_happening"))
+        let mut process = Program::new(binary())
             .args(["serve"])
             .envs(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())))
             .start(log);

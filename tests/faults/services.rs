@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use crate::process::{Dir, Process, Program, children, is_root, until, var};
+use crate::process::{Dir, Process, Program, binary, children, is_root, until, var};
 use crate::proxy::{Proxy, Upstream};
 
 /// How long a service may take to start, on a busy machine.
@@ -173,7 +173,7 @@ fn migrate(dir: &Path, log: &Path) {
         .await;
         client.batch_execute("CREATE DATABASE happening").await.unwrap();
         let proxy = Proxy::start(Upstream::Unix(socket(dir)), DESK).await;
-        Program::new(env!("CARGO_BIN_EXE_happening"))
+        Program::new(binary())
             .args(["migrate"])
             .envs([("HAPPENING__AUTH__SIGNING_SECRET", crate::server::SECRET)])
             .envs([("DATABASE_URL", format!("postgres://happening@{}/happening", proxy.address()))])

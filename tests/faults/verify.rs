@@ -1,43 +1,22 @@
 //! What has to be true when a fault is over, whatever it was: by the history of answers, by SQL,
 //! by what Redis shows, and by what people found in their inboxes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::sleep;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::process::{LOOK, until};
+use crate::process::until;
 use crate::sale::{Sale, id_of};
 use crate::server::Server;
+use crate::support::truth;
 use crate::world::World;
 
-/// How soon Redis has to show what PostgreSQL knows.
-const EQUAL: Duration = Duration::from_secs(5);
 /// How soon everybody has to be told.
 const TOLD: Duration = Duration::from_secs(30);
 
-/// Events whose sums are not those of their bookings.
-const SUMS: &str = "SELECT e.id::text, e.capacity, e.available_slots, e.confirmed_seats,
-        e.reserved_seats, e.waitlist_length, e.last_waiting_number, b.*
-    FROM events e CROSS JOIN LATERAL (
-        SELECT coalesce(sum(seats) FILTER (WHERE status = 'confirmed'), 0)::bigint AS sold,
-               count(*) FILTER (WHERE status = 'waitlisted') AS waiting,
-               coalesce(max(waiting_number), 0) AS last, count(waiting_number) AS waited
-        FROM bookings WHERE event_id = e.id) b
-    WHERE e.confirmed_seats <> b.sold OR e.waitlist_length <> b.waiting OR b.sold > e.capacity
-       OR e.available_slots + e.confirmed_seats + e.reserved_seats <> e.capacity
-       OR e.last_waiting_number <> b.last OR b.last <> b.waited
-       OR (e.available_slots > 0 AND b.waiting > 0)";
-/// Numbered seats that are missing, too many, or of a booking that has none.
-const SEATS: &str = "SELECT b.id::text, b.status, b.seats, count(s.seat_number) AS given
-    FROM bookings b JOIN events e ON e.id = b.event_id AND e.seating = 'numbered'
-    LEFT JOIN booking_seats s ON s.booking_id = b.id AND s.event_id = b.event_id
-        AND s.seat_number <= e.capacity
-    GROUP BY b.id HAVING count(s.seat_number)
-        <> CASE WHEN b.status = 'confirmed' THEN b.seats ELSE 0 END";
 /// People who wait with a lower number than somebody who was promoted, or were promoted later.
 const QUEUE: &str = "SELECT a.id::text AS earlier, b.id::text AS later
     FROM waitlist_ledger p JOIN bookings b ON b.id = p.booking_id AND p.what = 'promoted'
@@ -51,7 +30,7 @@ const TWICE: &str = "SELECT booking_id::text, what, count(*) FROM waitlist_ledge
 const INBOX: &str = "WITH expected AS (
         SELECT b.id, b.user_id, CASE WHEN b.waiting_number IS NULL THEN 'booking_confirmed'
                                      ELSE 'booking_waitlisted' END AS type
-        FROM bookings b WHERE NOT b.id = ANY ($1)
+        FROM bookings b
         UNION ALL
         SELECT b.id, b.user_id, 'waitlist_promoted'
         FROM waitlist_ledger l JOIN bookings b ON b.id = l.booking_id WHERE l.what = 'promoted'
@@ -70,36 +49,20 @@ const ORDER: &str = "SELECT * FROM (
         SELECT seq, aggregate_id::text, sent_at::text,
                sent_at < lag(sent_at) OVER (PARTITION BY aggregate_id ORDER BY seq) AS early
         FROM outbox) o WHERE early";
+const BOOKINGS: &str =
+    "SELECT id, user_id, event_id::text, seats + cancelled_seats, status FROM bookings";
 const OWED: &str = "SELECT count(*) FROM outbox WHERE sent_at IS NULL";
 const DEAD: &str = "SELECT source, type, reason FROM dead_letters";
 const UNDONE: &str = "SELECT streamName, revision, processingStatus, last_error
     FROM processed_events WHERE processingStatus <> 'processed'";
-const OF_EVENTS: &str = "SELECT e.id, e.available_slots,
-        ARRAY(SELECT user_id::text FROM bookings
-              WHERE event_id = e.id AND status = 'waitlisted' ORDER BY waiting_number) AS waiting
-    FROM events e WHERE e.status = 'published'";
-
 impl World {
     /// Settles the sale, then checks everything.
     pub async fn must_hold(&self, sale: &Sale, servers: &mut [&mut Server]) {
-        self.must_hold_beside(sale, servers, &[]).await;
-    }
-
-    /// The same with bookings that the test itself wrote, and of which nobody was told.
-    pub async fn must_hold_beside(
-        &self,
-        sale: &Sale,
-        servers: &mut [&mut Server],
-        seeded: &[Uuid],
-    ) {
         sale.settle().await;
         self.redis_is_equal().await;
-        self.history_is_true(sale, seeded).await;
-        self.none(SUMS, &[]).await;
-        self.none(SEATS, &[]).await;
-        self.none(QUEUE, &[]).await;
-        self.none(TWICE, &[]).await;
-        self.everybody_was_told(seeded).await;
+        self.history_is_true(sale).await;
+        self.invariants_hold().await;
+        self.everybody_was_told().await;
         sale.replay().await;
         for server in servers {
             server.must_live();
@@ -108,18 +71,23 @@ impl World {
         }
     }
 
+    /// What must be true at any moment, with or without a server.
+    pub async fn invariants_hold(&self) {
+        truth::invariants(&self.sql().await).await;
+        self.none(QUEUE).await;
+        self.none(TWICE).await;
+    }
+
+    /// Redis shows what PostgreSQL knows, soon.
+    pub async fn redis_is_equal(&self) {
+        truth::redis_agrees(&self.sql().await, &self.redis.client().await).await;
+    }
+
     /// Every answer is what the database says, and there is nothing that nobody ordered.
-    async fn history_is_true(&self, sale: &Sale, seeded: &[Uuid]) {
-        let rows = self
-            .rows(
-                "SELECT id, user_id, event_id::text, seats + cancelled_seats, status FROM bookings",
-                &[],
-            )
-            .await;
-        let mut unknown: HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-        for id in seeded {
-            unknown.remove(id);
-        }
+    async fn history_is_true(&self, sale: &Sale) {
+        let rows = self.rows(BOOKINGS, &[]).await;
+        let rows: HashMap<Uuid, &Row> = rows.iter().map(|row| (row.get(0), row)).collect();
+        let mut unknown: HashSet<Uuid> = rows.keys().copied().collect();
         for attempt in sale.attempts() {
             let reply = attempt.definite().expect("the sale is settled");
             let refusals = if attempt.order.is_booking() { [409, 409] } else { [409, 404] };
@@ -130,8 +98,7 @@ impl World {
             assert_eq!(reply.status, expected, "{}: {}", attempt.order.path, reply.body);
             let booking = reply.json();
             let row = rows
-                .iter()
-                .find(|row| row.get::<_, Uuid>(0) == id_of(&booking))
+                .get(&id_of(&booking))
                 .unwrap_or_else(|| panic!("acknowledged and lost: {booking}"));
             assert_eq!(row.get::<_, Uuid>(1), attempt.order.person.id, "{booking}");
             assert_eq!(row.get::<_, &str>(2), booking["event_id"], "{booking}");
@@ -145,57 +112,27 @@ impl World {
         assert!(unknown.is_empty(), "bookings that nobody was told of: {unknown:?}");
     }
 
-    /// Redis shows what PostgreSQL knows, soon.
-    pub async fn redis_is_equal(&self) {
-        let begun = Instant::now();
-        while let Some(difference) = self.redis_differs().await {
-            assert!(begun.elapsed() < EQUAL, "after {EQUAL:?} {difference}");
-            sleep(LOOK).await;
-        }
-    }
-
-    async fn redis_differs(&self) -> Option<String> {
-        let mut redis = self.redis.client().await;
-        for row in self.rows(OF_EVENTS, &[]).await {
-            let (event, available): (Uuid, i32) = (row.get(0), row.get(1));
-            let waiting: Vec<String> = row.get(2);
-            let mut ask = redis::pipe();
-            ask.get(format!("event:{{{event}}}:slots"));
-            ask.lrange(format!("event:{{{event}}}:waitlist"), 0, -1);
-            let shown: (Option<i32>, Vec<String>) = ask.query_async(&mut redis).await.ok()?;
-            if shown != (Some(available), waiting.clone()) {
-                let (slots, list) = shown;
-                return Some(format!(
-                    "Redis shows {slots:?} slots and {} waiting, PostgreSQL {available} and {}",
-                    list.len(),
-                    waiting.len()
-                ));
-            }
-        }
-        None
-    }
-
     /// The outbox is empty, and each message came to exactly one entry in an inbox.
-    async fn everybody_was_told(&self, seeded: &[Uuid]) {
+    async fn everybody_was_told(&self) {
         let owed = async || (self.count(OWED).await == 0).then_some(());
         until("the outbox is drained", TOLD, owed).await;
         until("everybody was told exactly once", TOLD, async || {
-            let wrong = self.rows(INBOX, &[&seeded]).await;
+            let wrong = self.rows(INBOX, &[]).await;
             let twice = wrong.iter().find(|row| row.get::<_, i64>(3) > 1 || row.get(4));
             assert!(twice.is_none(), "told too often: {twice:?} {:?}", twice.map(texts));
             wrong.is_empty().then_some(())
         })
         .await;
-        self.none(DEAD, &[]).await;
-        self.none(UNDONE, &[]).await;
+        self.none(DEAD).await;
+        self.none(UNDONE).await;
         if self.in_order {
-            self.none(ORDER, &[]).await;
+            self.none(ORDER).await;
         }
     }
 
     /// Fails if the statement finds anything.
-    async fn none(&self, sql: &str, params: &[&(dyn tokio_postgres::types::ToSql + Sync)]) {
-        let rows = self.rows(sql, params).await;
+    async fn none(&self, sql: &str) {
+        let rows = self.rows(sql, &[]).await;
         let found: Vec<String> = rows.iter().take(5).map(texts).collect();
         assert!(rows.is_empty(), "{} rows should not be: {found:?}\n{sql}", rows.len());
     }
