@@ -1,17 +1,19 @@
 //! `happening dead-letters`: messages that died, listed, sent again or dropped, on the database
 //! directly, so that it works while nothing else does.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 use uuid::Uuid;
 
+use super::say;
 use crate::app::messages::dead_letters::DeadLetters;
 use crate::app::messages::redrive::{LIMIT_MAX, Plan};
 use crate::app::{Error, Origin};
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
-use crate::domain::dead_letter::{DeadLetter, Filter};
+use crate::domain::dead_letter::{DeadLetter, Filter, Group};
 use crate::domain::ids::DeadLetterId;
 use crate::http::problem::Problem;
 use crate::postgres::Db;
@@ -97,11 +99,11 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
         }
         Command::Show { id } => {
             let (letter, is_open) = letters.show(DeadLetterId(id)).await.map_err(told)?;
-            show(&letter, is_open);
+            show(&letter, is_open)?;
         }
         Command::Redrive { id: Some(id), .. } => {
             letters.redrive_now(None, &origin, DeadLetterId(id)).await.map_err(told)?;
-            println!("{id} is on its way again");
+            say(&format!("{id} is on its way again\n"))?;
         }
         Command::Redrive { id: None, all: _, which, dry_run, rate } => {
             let plan =
@@ -110,7 +112,7 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
         }
         Command::Drop { id } => {
             letters.remove(None, &origin, DeadLetterId(id)).await.map_err(told)?;
-            println!("{id} is gone");
+            say(&format!("{id} is gone\n"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -122,41 +124,44 @@ async fn list(
     groups: bool,
     limit: i64,
 ) -> anyhow::Result<()> {
+    let mut out = String::new();
     if groups {
         for group in letters.groups(filter).await.map_err(told)? {
-            println!(
-                "{:>6}  {}  {}  {}  {}",
-                group.count, group.fingerprint, group.source, group.kind, group.reason
-            );
+            let Group { count, fingerprint, source, kind, reason, .. } = group;
+            writeln!(out, "{count:>6}  {fingerprint}  {source}  {kind}  {reason}")?;
         }
-        return Ok(());
+        return say(&out);
     }
     let page = letters.list(filter, None, limit).await.map_err(told)?;
     for letter in &page.items {
         let DeadLetter { id, source, kind, reason, died_at, .. } = letter;
-        println!("{id}  {died_at:.0}  {source}  {kind}  {reason}");
+        writeln!(out, "{id}  {died_at:.0}  {source}  {kind}  {reason}")?;
     }
     if page.items.is_empty() {
-        println!("there are none");
+        out.push_str("there are none\n");
     } else if page.next.is_some() {
-        println!("… and more: see --limit, --groups, --type");
+        out.push_str("… and more: see --limit, --groups, --type\n");
     }
-    Ok(())
+    say(&out)
 }
 
-fn show(letter: &DeadLetter, is_open: bool) {
-    println!("id             {}", letter.id);
-    println!("message        {}", letter.message_id);
-    println!("type           {}", letter.kind);
-    println!("source         {}", letter.source);
-    println!("reason         {}", letter.reason);
-    println!("fingerprint    {}", letter.fingerprint);
-    println!("attempts       {}", letter.attempts);
-    println!("died           {}", letter.died_at);
-    println!("state          {}", if is_open { "open" } else { "sent again" });
-    println!("redrives       {}", letter.redrives);
-    println!("correlation    {}", letter.correlation_id.as_deref().unwrap_or("-"));
-    println!("payload        {}", letter.payload);
+fn show(letter: &DeadLetter, is_open: bool) -> anyhow::Result<()> {
+    let state = if is_open { "open" } else { "sent again" };
+    let correlation = letter.correlation_id.as_deref().unwrap_or("-");
+    let mut out = String::new();
+    writeln!(out, "id           {}", letter.id)?;
+    writeln!(out, "message      {}", letter.message_id)?;
+    writeln!(out, "type         {}", letter.kind)?;
+    writeln!(out, "source       {}", letter.source)?;
+    writeln!(out, "reason       {}", letter.reason)?;
+    writeln!(out, "fingerprint  {}", letter.fingerprint)?;
+    writeln!(out, "attempts     {}", letter.attempts)?;
+    writeln!(out, "died         {}", letter.died_at)?;
+    writeln!(out, "state        {state}")?;
+    writeln!(out, "redrives     {}", letter.redrives)?;
+    writeln!(out, "correlation  {correlation}")?;
+    writeln!(out, "payload      {}", letter.payload)?;
+    say(&out)
 }
 
 /// Sends the newest portion again.
@@ -166,14 +171,17 @@ async fn redrive_all(
     plan: &Plan,
 ) -> anyhow::Result<ExitCode> {
     let done = letters.redrive_all(None, origin, plan).await.map_err(told)?;
+    let mut out = String::new();
     for (id, why) in &done.refused {
-        println!("{id} {why}");
+        writeln!(out, "{id} {why}")?;
     }
     let verb = if plan.dry_run { "would be" } else { "are" };
-    println!("{} of {} letters {verb} on their way again", done.redriven.len(), done.matched);
-    if done.matched > LIMIT_MAX {
-        println!("that were the newest {LIMIT_MAX}; run it again for the rest");
+    let (sent, open) = (done.redriven.len(), done.matched);
+    writeln!(out, "{sent} of {open} letters {verb} on their way again")?;
+    if open > LIMIT_MAX {
+        writeln!(out, "that were the newest {LIMIT_MAX}; run it again for the rest")?;
     }
+    say(&out)?;
     Ok(if done.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -12,6 +12,7 @@ use super::body::Body;
 use super::caller::{Authorized, Operate};
 use super::page::{PageBody, PageQuery};
 use super::problem::Problem;
+use super::query::Query;
 use super::reply::{self, IdempotencyKey};
 use super::time::rfc3339;
 use super::trace::Traced;
@@ -214,8 +215,8 @@ struct CleanupBody {
 async fn list(
     _authorized: Authorized<Operate>,
     app: web::Data<App>,
-    page: web::Query<PageQuery>,
-    query: web::Query<LettersQuery>,
+    page: Query<PageQuery>,
+    query: Query<LettersQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (after, limit) = page.after_id()?;
     let LettersQuery { kind, source, fingerprint, group } = query.into_inner();
@@ -317,7 +318,7 @@ async fn remove(
 async fn count(
     _authorized: Authorized<Operate>,
     app: web::Data<App>,
-    query: web::Query<StatsQuery>,
+    query: Query<StatsQuery>,
 ) -> Result<HttpResponse, Problem> {
     let mut errors = FieldErrors::default();
     let service = errors.take(service(query.service.as_deref())).flatten();

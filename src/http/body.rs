@@ -8,7 +8,7 @@ use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt as _;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use tokio::time::timeout;
 
@@ -139,23 +139,34 @@ fn too_large(limit: usize) -> Problem {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // serde would take an array for a struct, field by field.
     if bytes.trim_ascii_start().first() == Some(&b'[') {
-        return Err(Refusal::invalid("", "wrong_type", "must be a JSON object").into());
+        let detail = "must be a JSON object".to_owned();
+        return Err(misshapen(bytes, "", "wrong_type", detail));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let pointer = pointer(error.path());
+        let mut pointer = pointer(error.path());
         let error = error.into_inner();
-        match error.classify() {
-            Category::Data => {
-                let detail = error.to_string();
-                let code = shape_code(&detail);
-                Problem::Refused(Refusal::invalid(&pointer, code, detail))
-            }
-            _ => Problem::malformed(error.to_string()),
+        if error.classify() != Category::Data {
+            return Problem::malformed(error.to_string());
         }
+        let detail = error.to_string();
+        let code = shape_code(&detail);
+        // The path of a missing field ends at what it is missing from.
+        if let Some(name) = detail.split('`').nth(1).filter(|_| code == "required") {
+            pointer = format!("{pointer}/{name}");
+        }
+        misshapen(bytes, &pointer, code, detail)
     })?;
     deserializer.end().map_err(|error| Problem::malformed(error.to_string()))?;
     Ok(value)
+}
+
+/// Whatever is wrong with its shape, a body that is not JSON from end to end is told so.
+fn misshapen(bytes: &[u8], pointer: &str, code: &'static str, detail: String) -> Problem {
+    match serde_json::from_slice::<IgnoredAny>(bytes) {
+        Ok(_) => Problem::Refused(Refusal::invalid(pointer, code, detail)),
+        Err(error) => Problem::malformed(error.to_string()),
+    }
 }
 
 fn shape_code(detail: &str) -> &'static str {

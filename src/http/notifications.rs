@@ -11,6 +11,7 @@ use super::body::Body;
 use super::caller::{Authorized, ReadProfile, WriteProfile};
 use super::page::{PageBody, PageQuery};
 use super::problem::Problem;
+use super::query::Query;
 use super::reply::{self, IdempotencyKey};
 use super::time::rfc3339;
 use crate::app::App;
@@ -102,8 +103,8 @@ struct ReadBody {
 async fn inbox(
     authorized: Authorized<ReadProfile>,
     app: web::Data<App>,
-    page: web::Query<PageQuery>,
-    query: web::Query<InboxQuery>,
+    page: Query<PageQuery>,
+    query: Query<InboxQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (after, limit) = page.after_id()?;
     let page = list::list(&app, &authorized.caller, query.unread, after, limit).await?;

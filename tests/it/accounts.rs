@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::harness::people::{login, me, refresh, register};
-use crate::harness::{TestServer, Wishes, at_ten};
+use crate::harness::{Wishes, at_ten};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn signs_up_and_in() {

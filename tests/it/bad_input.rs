@@ -80,6 +80,7 @@ async fn every_body_is_checked_before_anything_else_is_done() {
     let world = World::new(&server).await;
     let state = server.state().await;
     let big = format!("{{\"name\": \"{}\"}}", "x".repeat(70_000));
+    let deep = format!("{{\"a\": {}{}}}", "[".repeat(30_000), "]".repeat(30_000));
     let (arrays, objects) = ("[".repeat(30_000), "{\"a\":".repeat(10_000));
     let mut tried = 0;
     for operation in operations(&server).await {
@@ -103,18 +104,12 @@ async fn every_body_is_checked_before_anything_else_is_done() {
         ] {
             let reply = send(malformed).await;
             let short: String = malformed.chars().take(20).collect();
-            let wrong_shape = reply.status == 422;
-            assert!(
-                reply.status == 400 || wrong_shape,
-                "{what} {short}: {} {}",
-                reply.status,
-                reply.text
-            );
-            assert!(
-                !wrong_shape || malformed.len() > 1000 || malformed.contains("\"a\""),
-                "{what} {short}"
-            );
+            assert_eq!(reply.status, 400, "{what} {short}: {}", reply.text);
+            assert_eq!(reply.body["code"], "malformed");
         }
+        // Deep, but JSON: told what it is not, or that it is too deep.
+        let reply = send(&deep).await;
+        assert!(matches!(reply.status, 400 | 422), "{what}: {}", reply.text);
         for wrong in ["[]", "\"text\"", "7", "true"] {
             let reply = send(wrong).await;
             assert_eq!(reply.status, 422, "{what} {wrong}: {}", reply.text);
@@ -217,13 +212,9 @@ async fn every_list_bounds_its_pages() {
             let named = reply.status == 422 && reply.body["errors"][0]["pointer"] == "/limit";
             assert!(named, "{path}?{bad}: {}", reply.text);
         }
-        for bad in [
-            "cursor=x",
-            "cursor=%00",
-            "cursor=LTE",
-            "cursor=////",
-            "cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk",
-        ] {
+        for bad in
+            ["cursor=x", "cursor=%00", "cursor=////", "cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk"]
+        {
             let reply = get(bad).await;
             let named = reply.status == 422 && reply.body["errors"][0]["pointer"] == "/cursor";
             assert!(named, "{path}?{bad}: {}", reply.text);
@@ -366,8 +357,8 @@ async fn everything_wrong_with_an_event_is_told_at_once() {
     let post = |body: Value| server.call("POST", &make).bearer(token).json(body).send();
     let all = json!({"title": " ", "description": "x".repeat(20_001), "category": "x".repeat(201),
         "venue": "a\u{0}b", "starts_at": "tomorrow", "ends_at": 7.to_string(), "capacity": 0,
-        "seating": "standing", "max_seats_per_booking": 0, "sales_open_at": "", "sales_close_at": "x",
-        "waitlist": {"policy": "fifo"}});
+        "seating": "standing", "max_seats_per_booking": 0, "sales_open_at": "",
+        "sales_close_at": "x", "waitlist": {"policy": "fifo"}});
     let pointers = [
         "/title",
         "/description",

@@ -165,7 +165,7 @@ async fn cancelling_closes_everything_and_tells_everybody() {
     .await;
     server.check().await;
     for person in &people {
-        assert_eq!(server.inbox(person).await.last().unwrap(), "event_cancelled");
+        assert!(server.inbox(person).await.contains(&"event_cancelled".to_owned()));
     }
     let seen = server.seen(&people[0], event).await;
     assert_eq!((&seen["confirmed_seats"], &seen["waitlist_length"]), (&json!(0), &json!(0)));

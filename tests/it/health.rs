@@ -53,7 +53,8 @@ async fn what_failed_is_counted_until_somebody_deals_with_it() {
     let admin = server.admin().await;
     let insert = "INSERT INTO dead_letters (id, source, message_id, type, payload, reason,
             fingerprint, attempts, died_at)
-        VALUES (gen_random_uuid(), 'relay', gen_random_uuid(), 'x', 'not JSON', 'why', 'f', 3, now())";
+        VALUES (gen_random_uuid(), 'relay', gen_random_uuid(), 'x', 'not JSON', 'why', 'f', 3,
+            now())";
     server.pg().execute(insert, &[]).await.unwrap();
     let counted = async |wanted: i64| {
         eventually(Duration::from_secs(5), || async {

@@ -88,6 +88,7 @@ fn check(document: &Value, what: &str, path: &str, operation: &Value) {
     let answers = operation["responses"].as_object().unwrap();
     assert!(answers.keys().any(|status| status.starts_with('2')), "{what}: no success");
     for (status, answer) in answers {
+        let answer = resolved(document, answer);
         let is_empty = matches!(status.as_str(), "204" | "301" | "302" | "303" | "307" | "308");
         let content = answer["content"].as_object();
         assert!(is_empty || content.is_some_and(|content| !content.is_empty()), "{what} {status}");
@@ -106,6 +107,12 @@ fn check(document: &Value, what: &str, path: &str, operation: &Value) {
         let own = operation.get("security").or_else(|| document.get("security"));
         assert!(own.is_some(), "{what}: no security");
     }
+}
+
+/// An answer, or what it refers to.
+fn resolved<'a>(document: &'a Value, answer: &'a Value) -> &'a Value {
+    let reference = answer["$ref"].as_str().and_then(|to| to.strip_prefix('#'));
+    reference.map_or(answer, |to| document.pointer(to).expect("what it refers to"))
 }
 
 /// Whatever is referred to is there.

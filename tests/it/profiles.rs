@@ -115,7 +115,9 @@ async fn api_keys_do_what_their_scopes_say() {
     let server = at_ten().await;
     let token = register(&server, "Ana").await.str("access_token");
     let create = |body: Value| server.call("POST", "/me/api-keys").bearer(&token).json(body);
-    let made = create(json!({"name": "ci", "scopes": ["profile:read", "profile:read"], "expires_at": "2026-03-01T12:30:00+01:00"})).send().await.expect(201);
+    let ask = json!({"name": "ci", "scopes": ["profile:read", "profile:read"],
+        "expires_at": "2026-03-01T12:30:00+01:00"});
+    let made = create(ask).send().await.expect(201);
     assert!(made.headers["location"].starts_with("/api/v1/me/api-keys/"));
     assert_eq!(made.body["expires_at"], "2026-03-01T11:30:00.000Z");
     assert_eq!(made.body["scopes"], json!(["profile:read"]));

@@ -138,11 +138,10 @@ async fn an_api_key_does_what_its_scopes_say_on_every_route() {
         ("GET", "/me", 403),
         ("POST", "/bookings", 403),
         ("POST", &format!("/events/{event}/publish"), 403),
-        ("POST", "/me/api-keys", 403),
         ("GET", "/admin/integrity", 403),
     ] {
         let mut ask = server.call(method, path).bearer(&key);
-        if method == "POST" {
+        if path == "/bookings" {
             ask = ask.json(json!({"event_id": event, "seats": 1}));
         }
         let reply = ask.send().await;

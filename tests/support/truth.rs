@@ -127,6 +127,7 @@ const UNSENT: &str = "SELECT o.type || ' ' || o.id || coalesce(' ' || o.last_err
 /// A person is never told the same thing twice, under whatever message id.
 const TWICE: &str = "SELECT n.type || ' of ' || n.booking_id FROM notifications n
     WHERE n.type IN ('booking_confirmed', 'booking_waitlisted', 'waitlist_promoted')
+      AND n.booking_id IS NOT NULL
     GROUP BY n.type, n.booking_id, n.user_id HAVING count(*) > 1 LIMIT 10";
 const ON_SALE: &str = "SELECT e.id, e.available_slots,
         ARRAY(SELECT b.user_id::text FROM bookings b

@@ -1,11 +1,9 @@
 //! What becomes of messages: how they leave (relay), how they are dealt with once (consume), what
-//! each service remembers of them (processed), what is done about those that died (redrive) and
-//! about those that the broker lost (recover).
+//! each service remembers of them (processed), and what is done about those that died.
 
 pub mod consume;
 pub mod dead_letters;
 pub mod processed;
-pub mod recover;
 pub mod redrive;
 pub mod relay;
 
@@ -28,6 +26,6 @@ pub(crate) fn fingerprint(source: &str, kind: &str, reason: &str) -> String {
         hash.update([0]);
     }
     let digest: [u8; 32] = hash.finalize().into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    let first = digest.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    format!("{first:016x}")
 }

@@ -11,21 +11,25 @@ use tokio::time::sleep;
 const IDLE_PERCENT: u64 = 85;
 /// How long they are watched.
 const WINDOW: Duration = Duration::from_millis(500);
-/// How long one run waits for an idle machine at most, and all together.
+/// How long one run waits for an idle machine at most.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-const BUDGET: Duration = Duration::from_secs(90);
 
 /// Waits for an idle machine, within a budget.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Idle {
-    waited: Duration,
+    budget: Duration,
 }
 
 impl Idle {
+    /// Waits for so long at most, all runs together.
+    pub fn new(budget: Duration) -> Self {
+        Self { budget }
+    }
+
     /// Returns when the machine is nearly idle, or when waiting is not worth it any more.
     pub async fn wait(&mut self) {
         let started = Instant::now();
-        let limit = WAIT_MAX.min(BUDGET.saturating_sub(self.waited));
+        let limit = WAIT_MAX.min(self.budget);
         loop {
             let before = jiffies();
             sleep(WINDOW).await;
@@ -40,7 +44,7 @@ impl Idle {
                 break;
             }
         }
-        self.waited += started.elapsed();
+        self.budget = self.budget.saturating_sub(started.elapsed());
     }
 }
 

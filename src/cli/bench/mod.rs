@@ -29,6 +29,9 @@ use crate::config::{self, Config};
 const MISSED: u8 = 1;
 /// The exit status when the bench could not be run.
 const FAILED: u8 = 2;
+/// How long a run of everything may take, however slow the machine; three runs take about ten
+/// minutes.
+const BOUND_PER_RUN: Duration = Duration::from_mins(5);
 
 /// Measures the speed promises against durable services: `DATABASE_URL`, `REDIS_URL`,
 /// `RABBITMQ_URL`. Exit status: 0 all targets met, 1 one missed, 2 could not be run.
@@ -77,6 +80,8 @@ impl Case {
 #[derive(Clone, Copy, Debug)]
 struct Size {
     runs: u16,
+    /// Waiting for an idle machine, all together.
+    idle: Duration,
     burst: Duration,
     drain: Duration,
     plain: Duration,
@@ -93,6 +98,7 @@ impl Size {
         if args.quick {
             Self {
                 runs: 1,
+                idle: seconds(5),
                 burst: seconds(4),
                 drain: seconds(4),
                 plain: seconds(2),
@@ -105,6 +111,7 @@ impl Size {
         } else {
             Self {
                 runs: args.runs,
+                idle: seconds(90),
                 burst: seconds(20),
                 drain: seconds(8),
                 plain: seconds(8),
@@ -148,17 +155,22 @@ async fn bench(args: &Args) -> anyhow::Result<bool> {
         if args.quick { args.out.with_file_name("bench-quick.json") } else { args.out.clone() };
     let services = Services::connect(Config::load_with(&rig::settings())?).await?;
     let pgbench = Pgbench::new(config::program("PGBENCH", "pgbench"), &services).await?;
+    let size = Size::of(args);
     let mut bench = Bench {
         services,
         pgbench,
         board: Board::default(),
-        idle: Idle::default(),
-        size: Size::of(args),
+        idle: Idle::new(size.idle),
+        size,
         keys: !args.no_keys,
     };
     let wanted: BTreeSet<Case> =
         if args.only.is_empty() { Case::ALL.into() } else { args.only.iter().copied().collect() };
-    let measured = bench.measure(&wanted).await;
+    let bound = BOUND_PER_RUN * u32::from(size.runs);
+    let measured = match tokio::time::timeout(bound, bench.measure(&wanted)).await {
+        Ok(measured) => measured,
+        Err(_) => Err(anyhow::anyhow!("not done after {bound:?}; is the machine busy?")),
+    };
     // What was measured until something broke is worth keeping.
     if !bench.board.is_empty() {
         bench.board.write(&out).with_context(|| format!("cannot write {}", out.display()))?;

@@ -1,9 +1,7 @@
-//! Listens to what the server logs. An ERROR is a fault of ours: no test may cause one unless it
-//! says so.
+//! Listens to what the server logs. An ERROR is a fault of ours: no test may cause one.
 
 use std::fmt::{Debug, Write as _};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Mutex, Once};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -17,7 +15,6 @@ static START: Once = Once::new();
 /// What was logged since a test began.
 pub struct Logs {
     from: usize,
-    expected: Arc<AtomicBool>,
 }
 
 impl Logs {
@@ -28,19 +25,14 @@ impl Logs {
             let filter = EnvFilter::new("info,happening=info,lapin=off");
             tracing_subscriber::registry().with(text.with_filter(filter)).with(Errors).init();
         });
-        Self { from: ERRORS.lock().unwrap().len(), expected: Arc::default() }
-    }
-
-    /// Errors are part of the test.
-    pub fn expect_errors(&self) {
-        self.expected.store(true, Ordering::Relaxed);
+        Self { from: ERRORS.lock().unwrap().len() }
     }
 
     /// There must be none.
     pub fn check(&self) {
         let errors = ERRORS.lock().unwrap();
         let ours = errors.get(self.from..).unwrap_or_default();
-        assert!(self.expected.load(Ordering::Relaxed) || ours.is_empty(), "logged: {ours:#?}");
+        assert!(ours.is_empty(), "logged: {ours:#?}");
     }
 }
 
