@@ -27,7 +27,7 @@ use crate::app::App;
 use crate::app::accounts::{prune, revocations};
 use crate::app::bookings::desk::Intake;
 use crate::app::bookings::settle::Settler;
-use crate::app::bookings::show::Publication;
+use crate::app::bookings::show::Notice;
 use crate::app::events::complete;
 use crate::app::messages::consume::Inbox;
 use crate::app::messages::relay::Outbox;
@@ -106,7 +106,7 @@ fn desk(supervisor: &Supervisor, app: &App, lanes: Vec<Intake>) -> anyhow::Resul
         enter(supervisor, duty, gate);
         let desk = {
             let (app, db, publisher_wake) = (app.clone(), db.clone(), publisher_wake.clone());
-            let publisher: mpsc::Sender<Publication> = publisher.clone();
+            let publisher: mpsc::Sender<Notice> = publisher.clone();
             move || BookingDesk {
                 queue: Arc::clone(&queue),
                 settler: Settler { db: db.clone(), clock: app.clock.clone(), ids: app.ids },
