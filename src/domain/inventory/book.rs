@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Inventory, QueueChange, out_of_range};
+use super::{Inventory, QueueChange, Waiting, out_of_range};
 use crate::domain::booking::{Booking, BookingStatus, Party};
 use crate::domain::event::Seating;
 use crate::domain::fact::FactKind;
@@ -80,7 +80,11 @@ impl Inventory {
         });
         self.changes.queue.push(QueueChange::Joined(booking.user_id));
         self.fact(FactKind::BookingWaitlisted, booking, booking.seats, Vec::new());
-        self.queue.push(booking.id, booking.seats);
+        self.queue.push(Waiting {
+            id: booking.id,
+            seats: booking.seats,
+            number: self.stock.last_waiting_number,
+        });
         self.stock.available = 0;
         self.stock.reserved = free;
     }

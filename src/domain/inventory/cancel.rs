@@ -1,7 +1,7 @@
 //! Cancelling: all or part of a booking, by its owner or because the event will not take place.
 //! Freed seats serve the queue at once.
 
-use super::{Inventory, QueueChange, out_of_range};
+use super::{Inventory, QueueChange, Waiting, out_of_range};
 use crate::domain::booking::{Booking, BookingStatus, Part};
 use crate::domain::fact::FactKind;
 use crate::domain::ids::BookingId;
@@ -69,7 +69,11 @@ impl Inventory {
             self.seats.free(&numbers, booking.id);
             booking.seat_numbers.retain(|number| !numbers.contains(number));
         } else {
-            self.queue.resize(booking.id, booking.seats);
+            self.queue.resize(Waiting {
+                id: booking.id,
+                seats: booking.seats,
+                number: booking.waiting_number.unwrap_or_default(),
+            });
             self.changes.ledger.push(LedgerEntry {
                 booking_id: booking.id,
                 what: Decision::Reduced,

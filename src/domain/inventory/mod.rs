@@ -24,7 +24,7 @@ use std::collections::HashMap;
 
 pub use self::book::Request;
 pub use self::changes::{Changes, QueueChange};
-pub use self::queue::Queue;
+pub use self::queue::{Queue, Waiting};
 pub use self::seats::{Pool, SeatBook};
 use super::booking::Booking;
 use super::event::{EventStatus, SalesRules, Stock};

@@ -4,12 +4,23 @@ use std::collections::VecDeque;
 
 use crate::domain::ids::BookingId;
 
+/// A waiting party.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub id: BookingId,
+    /// How many seats it asks for.
+    pub seats: u32,
+    /// Its place.
+    pub number: i64,
+}
+
 /// Waiting parties in order. When `truncated`, more wait behind the last one loaded; parties that
 /// join during the batch stand behind those and are not looked at until the next one. Parties
 /// that are larger than the event are left out when loading: they cannot be served.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
-    parties: VecDeque<(BookingId, u32)>,
+    parties: VecDeque<Waiting>,
     truncated: bool,
     loaded: bool,
     /// Parties in the queue that were not loaded because nothing in the batch can serve them.
@@ -18,7 +29,7 @@ pub struct Queue {
 
 impl Queue {
     /// A queue whose head was loaded.
-    pub fn loaded(parties: impl IntoIterator<Item = (BookingId, u32)>, truncated: bool) -> Self {
+    pub fn loaded(parties: impl IntoIterator<Item = Waiting>, truncated: bool) -> Self {
         Self { parties: parties.into_iter().collect(), truncated, loaded: true, unseen: 0 }
     }
 
@@ -29,26 +40,28 @@ impl Queue {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (BookingId, u32)> + '_ {
-        self.parties.iter().copied()
+        self.parties.iter().map(|party| (party.id, party.seats))
     }
 
-    pub(super) fn push(&mut self, id: BookingId, seats: u32) {
+    pub(super) fn push(&mut self, party: Waiting) {
         if self.loaded && !self.truncated {
-            self.parties.push_back((id, seats));
+            self.parties.push_back(party);
         } else {
             self.unseen = self.unseen.saturating_add(1);
         }
     }
 
     pub(super) fn remove(&mut self, id: BookingId) {
-        self.parties.retain(|(party, _)| *party != id);
+        self.parties.retain(|party| party.id != id);
     }
 
-    pub(super) fn resize(&mut self, id: BookingId, seats: u32) {
-        for party in &mut self.parties {
-            if party.0 == id {
-                party.1 = seats;
-            }
+    /// A party asks for fewer seats. One that was too large for the event was not loaded; now it
+    /// may stand in the queue again, at its old place.
+    pub(super) fn resize(&mut self, party: Waiting) {
+        self.remove(party.id);
+        let place = self.parties.partition_point(|other| other.number < party.number);
+        if !self.truncated || place < self.parties.len() {
+            self.parties.insert(place, party);
         }
     }
 
@@ -56,11 +69,11 @@ impl Queue {
     pub(super) fn has_eligible(&self, capacity: u32) -> bool {
         self.unseen > 0
             || self.truncated
-            || self.parties.iter().any(|(_, seats)| *seats <= capacity)
+            || self.parties.iter().any(|party| party.seats <= capacity)
     }
 
     /// Whether nobody that was loaded can be served, and more wait.
     pub(super) fn is_exhausted_but_truncated(&self, capacity: u32) -> bool {
-        self.truncated && self.parties.iter().all(|(_, seats)| *seats > capacity)
+        self.truncated && self.parties.iter().all(|party| party.seats > capacity)
     }
 }

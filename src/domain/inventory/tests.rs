@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{Changes, Inventory, Pool, Queue, Request, SeatBook};
+use super::{Changes, Inventory, Pool, Queue, Request, SeatBook, Waiting};
 use crate::domain::booking::{Booking, BookingStatus, Part, Party};
 use crate::domain::event::{EventStatus, SalesRules, Seating, Stock, WaitlistPolicy};
 use crate::domain::fact::FactKind;
@@ -94,7 +94,11 @@ impl Store {
         let all = waiting.len() as u32;
         waiting.retain(|b| b.seats <= largest.max(self.stock.capacity));
         let queue = if freeing {
-            let head = waiting.iter().take(window).map(|b| (b.id, b.seats));
+            let head = waiting.iter().take(window).map(|b| Waiting {
+                id: b.id,
+                seats: b.seats,
+                number: b.waiting_number.unwrap(),
+            });
             Queue::loaded(head, waiting.len() > window)
         } else {
             Queue::unseen(all)

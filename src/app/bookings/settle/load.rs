@@ -9,7 +9,7 @@ use crate::app::bookings::desk::{Command, Job};
 use crate::domain::booking::{Booking, Party};
 use crate::domain::event::{Event, SalesRules, Seating, Stock};
 use crate::domain::ids::{BookingId, EventId};
-use crate::domain::inventory::{Inventory, Pool, Queue, SeatBook};
+use crate::domain::inventory::{Inventory, Pool, Queue, SeatBook, Waiting};
 use crate::domain::submission::Reply;
 use crate::postgres::inventory::{self, Key, Loaded, Wanted};
 use crate::postgres::{Conn, DbError, booking, event};
@@ -231,7 +231,12 @@ async fn load_pools(
 fn queue(mut parties: Vec<Booking>, bookings: &mut Vec<Booking>) -> Queue {
     let truncated = parties.len() > QUEUE_WINDOW;
     parties.truncate(QUEUE_WINDOW);
-    let queue = Queue::loaded(parties.iter().map(|party| (party.id, party.seats)), truncated);
+    let waiting = parties.iter().map(|party| Waiting {
+        id: party.id,
+        seats: party.seats,
+        number: party.waiting_number.unwrap_or_default(),
+    });
+    let queue = Queue::loaded(waiting, truncated);
     let known: HashSet<BookingId> = bookings.iter().map(|booking| booking.id).collect();
     bookings.extend(parties.into_iter().filter(|party| !known.contains(&party.id)));
     queue
