@@ -29,7 +29,8 @@ impl Db {
             .map_err(|_| anyhow!("postgres.url (DATABASE_URL) is not a connection string"))?;
         let bounds = format!(
             "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={} \
-             -c timezone=UTC -c synchronous_commit=on -c client_min_messages=warning",
+             -c timezone=UTC -c synchronous_commit=on -c client_min_messages=warning \
+             -c jit=off",
             config.statement_timeout_ms,
             config.lock_timeout_ms,
             config.idle_in_transaction_timeout_ms
