@@ -5,14 +5,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{Actor, Next};
 use crate::app::Origin;
-use crate::app::bookings::desk::{Command, Job};
+use crate::app::bookings::desk::{Command, Job, Outcome};
 use crate::app::bookings::gate::Admitted;
 use crate::app::bookings::settle::{Aftermath, Settled, Settler};
-use crate::app::bookings::show::Publication;
+use crate::app::bookings::show::{Held, Notice, Publication};
+use crate::app::once::Answer;
 use crate::domain::ids::EventId;
 use crate::wake::{Wake, Wakes};
 
@@ -26,7 +28,7 @@ pub struct BookingDesk {
     /// Settles.
     pub settler: Settler,
     /// Where outcomes are shown.
-    pub publisher: mpsc::Sender<Publication>,
+    pub publisher: mpsc::Sender<Notice>,
     /// Its bell.
     pub publisher_wake: Wake,
     /// The bells of those who go on with the consequences.
@@ -49,15 +51,23 @@ impl Actor for BookingDesk {
         metrics::histogram!("desk_batch_seconds").record(took);
         metrics::histogram!("desk_batch_size").record(u32::try_from(jobs.len()).unwrap_or(0));
         let Settled { answers, aftermath, messages } = settled;
+        let mut held = Vec::new();
         for (job, answer) in jobs.into_iter().zip(answers) {
-            // Nobody may be waiting for the answer any more.
-            job.answer.send(answer).ok();
+            let is_new = matches!(answer, Ok(Answer::Fresh(Outcome::Booking(_))));
+            let may_give_back = !(is_new && matches!(job.command, Command::Book { .. }));
+            let answer = Held { to: job.answer, answer };
+            if may_give_back {
+                held.push(answer);
+            } else {
+                answer.give();
+            }
         }
         if messages > 0 {
             self.wakes.busy.touch(self.settler.clock.now().as_millisecond());
             self.wakes.outbox_relay.ring();
         }
         self.show(aftermath, leases);
+        self.answer(held);
         Ok(Next::Again)
     }
 
@@ -102,12 +112,26 @@ impl BookingDesk {
                 leases: mine.map(|(_, lease)| lease).collect(),
                 queue: one.queue,
             };
-            if self.publisher.try_send(publication).is_err() {
+            if self.publisher.try_send(Notice::Commit(publication)).is_err() {
                 self.wakes.reconciler.ring();
             }
         }
         for (event, lease) in leases {
-            self.publisher.try_send(Publication::settlement(event, vec![lease])).ok();
+            let settlement = Publication::settlement(event, vec![lease]);
+            self.publisher.try_send(Notice::Commit(settlement)).ok();
+        }
+        self.publisher_wake.ring();
+    }
+
+    /// Has those answered who may act on seats that came back: cancelled ones, new ones, those
+    /// whose lease turned out not to be needed. With a full queue they are answered now.
+    fn answer(&self, held: Vec<Held>) {
+        if held.is_empty() {
+            return;
+        }
+        let refused = self.publisher.try_send(Notice::Answers(held)).err();
+        if let Some(Notice::Answers(held)) = refused.map(TrySendError::into_inner) {
+            held.into_iter().for_each(Held::give);
         }
         self.publisher_wake.ring();
     }

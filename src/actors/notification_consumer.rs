@@ -22,6 +22,9 @@ use crate::rabbit::topology::Topology;
 /// How long a step waits for the first message. A delivery ends the wait at once; a stop is
 /// noticed at its end.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How long deliveries gather while the desk is busy: four consumers with a prefetch of ten keep
+/// up with 1,600 a second.
+const GATHER: Duration = Duration::from_millis(25);
 
 /// One of the competing consumers of the notifications queue. A step waits a moment for messages
 /// by itself, so its duty needs no tick.
@@ -74,6 +77,8 @@ impl NotificationConsumer {
 
 impl Actor for NotificationConsumer {
     async fn step(&mut self) -> anyhow::Result<Next> {
+        // While people are booking, few large transactions are better than many small ones.
+        self.pace.gather(GATHER).await;
         let deliveries = self.consumer.batch(PATIENCE).await?;
         let Some(last) = deliveries.last() else { return Ok(Next::Rest) };
         let batch: Vec<Received> = deliveries.iter().map(envelope::read).collect();

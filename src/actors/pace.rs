@@ -63,6 +63,13 @@ impl Pace {
         }
     }
 
+    /// Lets work gather for a moment while the desk is busy.
+    pub async fn gather(&self, moment: Duration) {
+        if self.slows() {
+            sleep(moment).await;
+        }
+    }
+
     fn slows(&self) -> bool {
         self.per_second > 0 && self.busy.is_busy(self.clock.now().as_millisecond())
     }

@@ -1,12 +1,12 @@
-//! Shows in Redis what commits left. Behind the answers, so that nobody waits for it; in one round
-//! trip for whatever queued up.
+//! Shows in Redis what commits left, in one round trip for whatever queued up. Nobody who got seats
+//! waits for it; whoever gave some back is answered once they can be had again.
 
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc};
 
 use super::{Actor, Next};
-use crate::app::bookings::show::{self, Publication};
+use crate::app::bookings::show::{self, Held, Notice};
 use crate::postgres::Db;
 use crate::redis::Redis;
 use crate::wake::Wakes;
@@ -17,7 +17,7 @@ const BATCH_MAX: usize = 256;
 /// Publishes counters and queues.
 pub struct StockPublisher {
     /// What is to be published.
-    pub queue: Arc<Mutex<mpsc::Receiver<Publication>>>,
+    pub queue: Arc<Mutex<mpsc::Receiver<Notice>>>,
     /// Where to.
     pub redis: Redis,
     /// Where snapshots come from, when publications in between were lost.
@@ -29,16 +29,23 @@ pub struct StockPublisher {
 impl Actor for StockPublisher {
     async fn step(&mut self) -> anyhow::Result<Next> {
         let mut batch = Vec::new();
+        let mut held = Vec::new();
         let mut queue = self.queue.lock().await;
         while batch.len() < BATCH_MAX {
-            let Ok(publication) = queue.try_recv() else { break };
-            batch.push(publication);
+            match queue.try_recv() {
+                Ok(Notice::Commit(publication)) => batch.push(publication),
+                Ok(Notice::Answers(mut answers)) => held.append(&mut answers),
+                Err(_) => break,
+            }
         }
         drop(queue);
-        if batch.is_empty() {
+        if batch.is_empty() && held.is_empty() {
             return Ok(Next::Rest);
         }
-        if !show::show(&self.db, &self.redis, &batch).await? {
+        let shown = show::show(&self.db, &self.redis, &batch).await;
+        // Shown or not: the commit stands, and Redis being away is nobody's affair but ours.
+        held.into_iter().for_each(Held::give);
+        if !shown? {
             metrics::counter!("stock_publications_lost_total").increment(1);
             self.wakes.reconciler.ring();
         }

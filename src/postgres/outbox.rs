@@ -20,7 +20,7 @@ const INSERT: &str = "INSERT INTO outbox
                next_attempt_at)";
 
 /// Any number that nobody else uses for advisory locks in this database.
-const CLAIM_LOCK: i64 = 0x004f_5554_424f_5800;
+const CLAIM_LOCK: i64 = 0x4f55_5442_4f58;
 
 /// Two relays that claim at once do not see each other's leases, so one could overtake the other
 /// within an aggregate: claims take turns, and each begins after the one before is committed. The
@@ -32,7 +32,8 @@ const BEFORE_CLAIM: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bit
 
 /// Due rows in their order; not those whose aggregate has an earlier one that is leased or waits
 /// for its retry. `seq > 0` and `seq + 0` leave each of the two scans one index to take, see the
-/// migration; a scalar subquery, unlike NOT EXISTS, is never turned into a join that reads all.
+/// migration; a scalar subquery, unlike NOT EXISTS, is never turned into a join that reads all:
+/// 20 ms instead of 6 s for 500 of 20,000.
 const CLAIM: &str = "WITH due AS MATERIALIZED (
         SELECT o.seq FROM outbox o
         WHERE o.sent_at IS NULL AND o.dead_at IS NULL AND o.seq > 0
@@ -58,6 +59,16 @@ const FAIL: &str = "UPDATE outbox o SET attempts = o.attempts + 1, lease_until =
          AS m (seq, fence, error, next_attempt_at, dead_at)
     WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL
     RETURNING o.seq";
+const BEFORE_ALL: &str =
+    "SELECT coalesce(min(seq), 1) - 1 AS seq FROM outbox WHERE created_at >= $1";
+const AFTER: &str = "SELECT seq, id, type, created_at, sent_at, dead_at FROM outbox
+    WHERE seq > $1 ORDER BY seq LIMIT $2";
+const FIND: &str = "SELECT seq, id, type, payload::text AS payload, correlation_id, traceparent,
+        created_at, fence, attempts
+    FROM outbox WHERE seq = ANY ($1) ORDER BY seq";
+/// Only what was sent before the moment when it was looked at: somebody else may have been first.
+const UNSEND: &str = "UPDATE outbox SET sent_at = NULL, lease_until = NULL, next_attempt_at = NULL
+    WHERE seq = ANY ($1) AND sent_at <= $2 AND dead_at IS NULL";
 const PRUNE: &str = "DELETE FROM outbox WHERE seq = ANY (ARRAY(
     SELECT seq FROM outbox
     WHERE created_at < $1 AND (sent_at < $1 OR dead_at < $1) LIMIT $2))";
@@ -255,6 +266,23 @@ pub struct Claimed {
     pub attempts: i32,
 }
 
+/// How far a message is.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Its place in the outbox.
+    pub seq: i64,
+    /// The message's id for good.
+    pub id: MessageId,
+    /// The `type` on the wire.
+    pub kind: String,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// When the broker confirmed it.
+    pub sent_at: Option<Timestamp>,
+    /// When it was given up.
+    pub dead_at: Option<Timestamp>,
+}
+
 /// A publication that the broker refused.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -319,6 +347,54 @@ pub async fn fail(conn: &Conn, failures: &[Failure]) -> Result<Vec<i64>, DbError
     let dead: Vec<_> = failures.iter().map(|failure| failure.dead_at).collect();
     let rows = conn.rows(FAIL, &[&seqs, &fences, &errors, &next, &dead]).await?;
     rows.iter().map(|row| Ok(row.try_get("seq")?)).collect()
+}
+
+/// The place before the first message that was written at `since` or later.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn place_before(conn: &Conn, since: Timestamp) -> Result<i64, DbError> {
+    match conn.row(BEFORE_ALL, &[&since]).await? {
+        Some(row) => Ok(row.try_get("seq")?),
+        None => Ok(0),
+    }
+}
+
+/// How far the next `limit` messages after that place are, in their order.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn progress(conn: &Conn, after: i64, limit: i64) -> Result<Vec<Progress>, DbError> {
+    let rows = conn.rows(AFTER, &[&after, &limit]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Progress {
+                seq: row.try_get("seq")?,
+                id: MessageId(row.try_get("id")?),
+                kind: row.try_get("type")?,
+                created_at: row.try_get("created_at")?,
+                sent_at: row.try_get("sent_at")?,
+                dead_at: row.try_get("dead_at")?,
+            })
+        })
+        .collect()
+}
+
+/// The messages at those places, in full.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn find(conn: &Conn, seqs: &[i64]) -> Result<Vec<Claimed>, DbError> {
+    conn.rows(FIND, &[&seqs]).await?.iter().map(from_row).collect()
+}
+
+/// Makes the relay send messages once more, those that were sent at `before` or earlier, and says
+/// how many.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn unsend(conn: &Conn, seqs: &[i64], before: Timestamp) -> Result<u64, DbError> {
+    conn.run(UNSEND, &[&seqs, &before]).await
 }
 
 /// Forgets up to `limit` messages that were sent or given up before `before`.

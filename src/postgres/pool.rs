@@ -19,18 +19,38 @@ pub struct Db {
     pool: Pool,
 }
 
+/// For statements that look rows up by key, many at a time: planned once, by index. PostgreSQL
+/// would plan for arrays anew with each call, and a plan made while a table was empty would read
+/// all of it when it is not.
+const BY_KEY: &str = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
+                      -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off";
+
 impl Db {
     /// A pool of at most `size` connections. Connects when first used.
     ///
     /// # Errors
     /// When the URL cannot be understood.
     pub fn new(config: &config::Postgres, size: usize) -> anyhow::Result<Self> {
+        Self::with_options(config, size, "")
+    }
+
+    /// A pool for those who look up and write by key, in batches: the desk and the message plane.
+    ///
+    /// # Errors
+    /// When the URL cannot be understood.
+    pub fn by_key(config: &config::Postgres, size: usize) -> anyhow::Result<Self> {
+        Self::with_options(config, size, BY_KEY)
+    }
+
+    /// No statement here runs long enough to be worth compiling (`jit`): that took 0.4 s for each
+    /// claim of a large backlog.
+    fn with_options(config: &config::Postgres, size: usize, more: &str) -> anyhow::Result<Self> {
         let mut pg = tokio_postgres::Config::from_str(config.url.expose_secret())
             .map_err(|_| anyhow!("postgres.url (DATABASE_URL) is not a connection string"))?;
         let bounds = format!(
             "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={} \
              -c timezone=UTC -c synchronous_commit=on -c client_min_messages=warning \
-             -c jit=off",
+             -c jit=off{more}",
             config.statement_timeout_ms,
             config.lock_timeout_ms,
             config.idle_in_transaction_timeout_ms

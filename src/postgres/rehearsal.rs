@@ -39,7 +39,8 @@ const FORGOTTEN: &str = "
     SELECT datname::text
       FROM pg_database
      WHERE starts_with(datname::text, $1)
-       AND NOT EXISTS (SELECT FROM pg_stat_activity AS busy WHERE busy.datname = pg_database.datname)";
+       AND NOT EXISTS (
+           SELECT FROM pg_stat_activity AS busy WHERE busy.datname = pg_database.datname)";
 
 /// How far the messages have got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

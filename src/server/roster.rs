@@ -27,7 +27,7 @@ use crate::app::App;
 use crate::app::accounts::{prune, revocations};
 use crate::app::bookings::desk::Intake;
 use crate::app::bookings::settle::Settler;
-use crate::app::bookings::show::Publication;
+use crate::app::bookings::show::Notice;
 use crate::app::events::complete;
 use crate::app::messages::consume::Inbox;
 use crate::app::messages::relay::Outbox;
@@ -85,7 +85,7 @@ fn desk(supervisor: &Supervisor, app: &App, lanes: Vec<Intake>) -> anyhow::Resul
     let config = &app.config.booking;
     let (publisher, publications) = mpsc::channel(PUBLICATIONS);
     let publisher_wake = Wake::default();
-    let db = Db::new(&app.config.postgres, lanes.len())?;
+    let db = Db::by_key(&app.config.postgres, lanes.len())?;
     for (index, intake) in lanes.into_iter().enumerate() {
         let (admitted, queue) = mpsc::channel(AHEAD);
         let (queue, desk_wake) = (Arc::new(Mutex::new(queue)), Wake::default());
@@ -106,7 +106,7 @@ fn desk(supervisor: &Supervisor, app: &App, lanes: Vec<Intake>) -> anyhow::Resul
         enter(supervisor, duty, gate);
         let desk = {
             let (app, db, publisher_wake) = (app.clone(), db.clone(), publisher_wake.clone());
-            let publisher: mpsc::Sender<Publication> = publisher.clone();
+            let publisher: mpsc::Sender<Notice> = publisher.clone();
             move || BookingDesk {
                 queue: Arc::clone(&queue),
                 settler: Settler { db: db.clone(), clock: app.clock.clone(), ids: app.ids },
@@ -158,7 +158,7 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
     let pace = || Pace::new(app.wakes.busy.clone(), app.clock.clone(), rate);
     let consumers = usize::from(config.rabbitmq.consumers);
     // The relay and each consumer work on one transaction at a time.
-    let db = Db::new(&config.postgres, consumers + 4)?;
+    let db = Db::by_key(&config.postgres, consumers + 4)?;
 
     let (handles, relay_db, relay_pace) = (app.clone(), db.clone(), pace());
     let tick = Duration::from_millis(config.relay.tick_ms);

@@ -21,6 +21,8 @@ use crate::world::Person;
 const SETTLE: Duration = Duration::from_secs(45);
 /// How many ask at the same time.
 const AT_ONCE: usize = 32;
+/// How many come at the same moment: evenly spaced, they would never be in each other's way.
+const CLUMP: u32 = 4;
 
 /// What somebody wants.
 #[derive(Clone)]
@@ -102,12 +104,12 @@ impl Sale {
 
     /// Sends an order under a new key, and answers which it was.
     pub async fn submit(&self, order: Order) -> usize {
-        let index = self.submit_nothing(order);
+        let index = self.note(order);
         self.try_once(index).await;
         index
     }
 
-    fn submit_nothing(&self, order: Order) -> usize {
+    fn note(&self, order: Order) -> usize {
         let key = Uuid::now_v7().to_string();
         let attempt = Attempt { order, key, answers: Vec::new(), at: Instant::now() };
         let mut attempts = self.attempts.lock().unwrap();
@@ -117,7 +119,7 @@ impl Sale {
 
     /// Sends an order under one key to all servers, so many times at once.
     pub async fn insist(&self, order: Order, times: usize) -> usize {
-        let index = self.submit_nothing(order);
+        let index = self.note(order);
         stream::iter(0..times)
             .for_each_concurrent(None, async |_| self.try_once(index).await)
             .await;
@@ -165,7 +167,8 @@ impl Sale {
         http::send(server, "POST", &attempt.order.path, &headers, &attempt.order.body).await
     }
 
-    /// Starts people who order at this rate, whatever happens to those before them.
+    /// Starts people who order at this rate, some at the same moment, whatever happens to those
+    /// before them.
     pub fn load(
         &self,
         per_second: u32,
@@ -174,7 +177,7 @@ impl Sale {
         let (stop, mut stopped) = watch::channel(false);
         let sale = self.clone();
         let task = tokio::spawn(async move {
-            let mut tick = interval(Duration::from_secs(1) / per_second);
+            let mut tick = interval(Duration::from_secs(1) * CLUMP / per_second);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut orders = JoinSet::new();
             loop {
@@ -182,9 +185,10 @@ impl Sale {
                     _ = stopped.wait_for(|stopped| *stopped) => break,
                     _ = tick.tick() => {}
                 }
-                if let Some(order) = next(&sale) {
-                    let sale = sale.clone();
-                    orders.spawn(async move { sale.submit(order).await });
+                for _ in 0..CLUMP {
+                    let Some(order) = next(&sale) else { break };
+                    let (sale, index) = (sale.clone(), sale.note(order));
+                    orders.spawn(async move { sale.try_once(index).await });
                 }
             }
             orders.join_all().await;

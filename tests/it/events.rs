@@ -336,3 +336,34 @@ async fn a_seat_map_has_every_seat_once() {
     }
     server.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_is_told_of_every_change() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = TestServer::start().await;
+    let organizer = server.organizer().await;
+    let event = server.event(&organizer, json!({"seating": "numbered"})).await;
+    let mut stream = tokio::net::TcpStream::connect(server.client().address()).await.unwrap();
+    let path = format!("/api/v1/events/{event}/availability/stream");
+    let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    let mut until = async |wanted: &str| {
+        let mut bytes = [0; 4096];
+        while !text.contains(wanted) {
+            let read = stream.read(&mut bytes);
+            let read = tokio::time::timeout(std::time::Duration::from_secs(10), read).await;
+            let read = read.unwrap_or_else(|_| panic!("{wanted} in {text}")).unwrap();
+            assert!(read > 0, "{wanted} in {text}");
+            text += &String::from_utf8_lossy(&bytes[..read]);
+        }
+    };
+    until("content-type: text/event-stream").await;
+    until("\"taken\":[]").await;
+    let ana = server.person().await;
+    let booked = server.take(&ana, event, &[4, 7]).await.expect(201);
+    until("\"taken\":[4,7]").await;
+    server.cancel(&ana, &booked.body["id"], json!({"seats": 1})).await.expect(200);
+    until("\"taken\":[4],").await;
+    server.finish().await;
+}

@@ -131,6 +131,29 @@ async fn two_processes_sell_one_event() {
     server.finish().await;
 }
 
+/// What was acknowledged counts: the next request sees the seat that a cancellation gave back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_that_was_given_back_can_be_had_at_once() {
+    let server = TestServer::start().await;
+    let organizer = server.organizer().await;
+    let event = server.event(&organizer, json!({"capacity": 1})).await;
+    let people = server.people(2).await;
+    let body = json!({"event_id": event, "seats": 1, "waitlist": false});
+    let mut refused = Vec::new();
+    for turn in 0..200 {
+        let person = &people[turn % 2];
+        let booked = server.booking(person, body.clone()).send().await;
+        if booked.status != 201 {
+            refused.push((turn, booked.text));
+            continue;
+        }
+        server.booking(&people[0], body.clone()).send().await.refused(409, "sold_out");
+        server.cancel(person, &booked.body["id"], Value::Null).await.expect(200);
+    }
+    assert!(refused.is_empty(), "{} of 200 times: {:?}", refused.len(), refused.first());
+    server.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everybody_cancels_while_everybody_waits() {
     let server = TestServer::start().await;

@@ -50,6 +50,11 @@ impl Client {
         Ask { client, method, path, headers: Vec::new(), body: Bytes::new() }
     }
 
+    /// Whom it calls.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
     /// All that was answered so far.
     pub fn seen(&self) -> BTreeSet<Seen> {
         self.0.seen.lock().unwrap().clone()

@@ -1,11 +1,42 @@
-//! Shows in Redis what commits left of events.
+//! Shows in Redis what commits left of events, and gives the answers that must not come before.
 
+use tokio::sync::oneshot;
+
+use super::desk::Outcome;
 use crate::app::Result;
 use crate::app::integrity::rebuild;
+use crate::app::once::Answer;
 use crate::postgres::Db;
 use crate::redis::Redis;
 use crate::redis::stock;
 pub use crate::redis::stock::Publication;
+
+/// What a lane hands over after a commit, in this order.
+#[derive(Debug)]
+pub enum Notice {
+    /// To be shown.
+    Commit(Publication),
+    /// To be given once that is shown.
+    Answers(Vec<Held>),
+}
+
+/// An answer that waits until what it rests on is shown: whoever is told that seats were given
+/// back must not be turned away by counters that do not know it.
+#[derive(Debug)]
+pub struct Held {
+    /// Where it goes.
+    pub to: oneshot::Sender<Result<Answer<Outcome>>>,
+    /// What it says.
+    pub answer: Result<Answer<Outcome>>,
+}
+
+impl Held {
+    /// Gives it.
+    pub fn give(self) {
+        // Nobody may be waiting for the answer any more.
+        self.to.send(self.answer).ok();
+    }
+}
 
 /// Publishes what commits left; events whose publications in between were lost are rebuilt. False
 /// when Redis is away: then the reconciler shows it later.
@@ -13,6 +44,9 @@ pub use crate::redis::stock::Publication;
 /// # Errors
 /// When PostgreSQL is away and an event has to be rebuilt.
 pub async fn show(db: &Db, redis: &Redis, publications: &[Publication]) -> Result<bool> {
+    if publications.is_empty() {
+        return Ok(true);
+    }
     let Ok(stale) = stock::publish(&redis.link, publications).await else { return Ok(false) };
     for event in stale {
         rebuild::event(db, redis, event).await?;

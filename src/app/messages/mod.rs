@@ -1,9 +1,11 @@
 //! What becomes of messages: how they leave (relay), how they are dealt with once (consume), what
-//! each service remembers of them (processed), and what is done about those that died.
+//! each service remembers of them (processed), what is done about those that died (redrive) and
+//! about those that the broker lost (recover).
 
 pub mod consume;
 pub mod dead_letters;
 pub mod processed;
+pub mod recover;
 pub mod redrive;
 pub mod relay;
 
@@ -26,6 +28,6 @@ pub(crate) fn fingerprint(source: &str, kind: &str, reason: &str) -> String {
         hash.update([0]);
     }
     let digest: [u8; 32] = hash.finalize().into();
-    let first = digest.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let first = digest.iter().take(8).fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
     format!("{first:016x}")
 }

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
+use clap::{ValueEnum, value_parser};
 
 use self::client::Target;
 use self::load::Run;
@@ -56,31 +56,31 @@ pub struct Args {
     #[arg(long, default_value = "http://127.0.0.1:2208")]
     pub url: String,
     /// Seats of each event.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 500, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub seats: u32,
     /// Bookings to ask for, over all events.
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, default_value_t = 2000, value_parser = value_parser!(u64).range(1..=10_000_000))]
     pub buyers: u64,
     /// Ask for this many seconds instead of for a number of bookings.
-    #[arg(long, conflicts_with = "buyers", value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, conflicts_with = "buyers", value_parser = value_parser!(u64).range(1..=600))]
     pub seconds: Option<u64>,
     /// Connections that ask at the same time.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u16).range(1..=4096))]
     pub connections: u16,
     /// Threads that drive them.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=64))]
     pub threads: u16,
     /// Sizes of parties: a number or a range, e.g. 1..4.
     #[arg(long, default_value = "1", value_parser = parties)]
     pub parties: RangeInclusive<u32>,
     /// Of a hundred bookings, how many are cancelled once they are answered.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u8).range(0..=100))]
     pub cancel: u8,
     /// Of a hundred bookings, how many are sent twice at once under one Idempotency-Key.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u8).range(0..=100))]
     pub duplicates: u8,
     /// Events to spread the bookings over.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=10_000))]
     pub events: u16,
     /// Seats have numbers, and every second party names those it wants.
     #[arg(long)]
@@ -92,7 +92,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub waitlist: Switch,
     /// Accounts that book, in turn. Default: 50 over the API, up to 5,000 in the database.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_parser = value_parser!(u64).range(1..=1_000_000))]
     pub accounts: Option<u64>,
     /// How the accounts are made. The database needs `DATABASE_URL` and the server's signing
     /// secret; it is quicker, and notifications are then counted there too.
@@ -105,7 +105,7 @@ pub struct Args {
     #[arg(long)]
     pub warmup: bool,
     /// Seconds to wait for the notifications.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    #[arg(long, default_value_t = 60, value_parser = value_parser!(u64).range(0..=3600))]
     pub settle: u64,
     /// Repeats the parties, cancellations and duplicates of an earlier run.
     #[arg(long)]

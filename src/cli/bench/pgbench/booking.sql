@@ -1,3 +1,4 @@
+-- The plain transaction: one booking, one message, one conditional update of the event.
 BEGIN;
 INSERT INTO bookings (id, event_id, user_id, status, seats, created_at)
 VALUES (gen_random_uuid(), 1, gen_random_uuid(), 'confirmed', 1, now());
