@@ -31,18 +31,18 @@ const BEFORE_CLAIM: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bit
     SELECT pg_advisory_xact_lock(";
 
 /// Due rows in their order; not those whose aggregate has an earlier one that is leased or waits
-/// for its retry. That is asked with a LIMIT and not with NOT EXISTS, which the planner turns into
-/// a join that reads the whole backlog for every row: 6 s instead of 20 ms for 500 of 20,000.
+/// for its retry. `seq > 0` and `seq + 0` leave each of the two scans one index to take, see the
+/// migration; a scalar subquery, unlike NOT EXISTS, is never turned into a join that reads all:
+/// 20 ms instead of 6 s for 500 of 20,000.
 const CLAIM: &str = "WITH due AS MATERIALIZED (
         SELECT o.seq FROM outbox o
-        WHERE o.sent_at IS NULL AND o.dead_at IS NULL
+        WHERE o.sent_at IS NULL AND o.dead_at IS NULL AND o.seq > 0
           AND (o.lease_until IS NULL OR o.lease_until <= $1)
           AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= $1)
-          AND (SELECT e.seq FROM outbox e
-              WHERE e.aggregate_id = o.aggregate_id AND e.seq < o.seq
+          AND (SELECT true FROM outbox e
+              WHERE e.aggregate_id = o.aggregate_id AND e.seq + 0 < o.seq
                 AND e.sent_at IS NULL AND e.dead_at IS NULL
-                AND (e.lease_until > $1 OR e.next_attempt_at > $1)
-              ORDER BY e.aggregate_id, e.seq LIMIT 1) IS NULL
+                AND (e.lease_until > $1 OR e.next_attempt_at > $1) LIMIT 1) IS NULL
         ORDER BY o.seq LIMIT $2 FOR UPDATE OF o SKIP LOCKED)
     UPDATE outbox o SET lease_until = $3, fence = o.fence + 1 FROM due WHERE o.seq = due.seq
     RETURNING o.seq, o.id, o.type, o.payload::text AS payload, o.correlation_id, o.traceparent,
