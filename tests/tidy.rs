@@ -2,6 +2,12 @@
 //! files and lines may be, and what is written nowhere but where it belongs. Reasons: DESIGN §3 and
 //! ARCHITECTURE.md. Each rule is also shown to fail on a tree that breaks it.
 
+#![expect(
+    clippy::expect_used,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a tree that cannot be read is a failed test, and names of source files are lower case"
+)]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::harness::{TestServer, id, time};
@@ -66,7 +67,6 @@ async fn news_of_an_event_reach_everybody_who_booked_once() {
     let event = server.event(&organizer, json!({"capacity": 2000})).await;
     let people = server.people(1200).await;
     let all = people.iter().map(|person| server.book(person, event, 1));
-    use futures_util::StreamExt as _;
     let booked = futures_util::stream::iter(all).buffered(100).collect::<Vec<_>>().await;
     assert!(booked.iter().all(|reply| reply.status == 201));
     let gone = server.cancel(&people[0], &booked[0].body["id"], Value::Null).await;

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::database::drive;
 
 /// Nobody waits longer for an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Calls one server. Cheap to clone.
 #[derive(Clone)]

@@ -140,7 +140,8 @@ fn fingerprint() -> String {
         hash.update(fs::read(file).unwrap());
     }
     let digest: [u8; 32] = hash.finalize().into();
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
 fn with_name(url: &str, name: &str) -> String {

@@ -1,6 +1,7 @@
 //! What must be true of PostgreSQL, Redis and the inboxes whatever was done to them, told by SQL
 //! and by the documented Redis keys alone, so that no mistake of the product's hides itself.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -144,7 +145,7 @@ pub async fn invariants(pg: &Client) {
         let rows = pg.query(*statement, &[]).await.unwrap_or_else(|e| panic!("{promise}: {e:?}"));
         if !rows.is_empty() {
             let found: Vec<String> = rows.iter().take(5).map(|row| row.get(0)).collect();
-            wrong += &format!("\n{promise}: {} times not so, e.g. {found:?}", rows.len());
+            let _ = write!(wrong, "\n{promise}: {} times not so, e.g. {found:?}", rows.len());
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
