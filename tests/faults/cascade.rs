@@ -12,7 +12,7 @@ use crate::world::World;
 /// 2,900 seats are sold, a hundred people wait.
 const PEOPLE: usize = 3000;
 const CAPACITY: i32 = 2900;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const CANCELLED: &str = "SELECT count(*) FROM bookings WHERE status = 'cancelled'";
 const DONE: &str = "SELECT count(*) FROM events WHERE cascade_done_at IS NOT NULL";
 

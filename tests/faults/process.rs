@@ -51,7 +51,7 @@ impl Program {
     }
 
     /// PostgreSQL refuses to run as root; then it runs as its package's own user.
-    pub fn as_postgres(mut self) -> Self {
+    pub fn run_as_postgres(mut self) -> Self {
         self.as_postgres = true;
         self
     }

@@ -21,7 +21,7 @@ fn mixed(people: Vec<Person>, event: Uuid) -> impl FnMut(&Sale) -> Option<Order>
     let mut turn = 0_u32;
     move |sale: &Sale| {
         turn += 1;
-        if turn % 4 == 0
+        if turn.is_multiple_of(4)
             && let Some(order) = sale.one_to_cancel(turn)
         {
             return Some(order);

@@ -15,7 +15,7 @@ use crate::process::{Dir, Process, Program, binary, children, is_root, until, va
 use crate::proxy::{Proxy, Upstream};
 
 /// How long a service may take to start, on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// What the connections of the booking desk say and no others.
 const DESK: &str = "UPDATE events e SET capacity = u.capacity";
 
@@ -81,7 +81,7 @@ impl Drop for Postgres {
 fn postgres(dir: &Path) -> Program {
     let sockets = dir.display();
     Program::new(Path::new(&var("PG_BIN")).join("postgres"))
-        .as_postgres()
+        .run_as_postgres()
         .args(["-D".to_owned(), sockets.to_string()])
         .args([
             "--listen_addresses=".to_owned(),
@@ -130,7 +130,8 @@ fn template() -> PathBuf {
     for file in files {
         hash.update(fs::read(file).unwrap());
     }
-    let name: String = hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let first: [u8; 8] = hash.finalize()[..8].try_into().unwrap();
+    let name = format!("{:016x}", u64::from_be_bytes(first));
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let made = tmp.join(format!("faults-pg-{name}"));
     // Tests run as processes side by side: one makes it, the others wait.
@@ -147,7 +148,7 @@ fn make_template(made: &Path) {
     let (dir, log) = (home.join("pg"), home.join("log"));
     own(&dir);
     Program::new(Path::new(&var("PG_BIN")).join("initdb"))
-        .as_postgres()
+        .run_as_postgres()
         .args(["-D".to_owned(), dir.display().to_string()])
         .args(["-U", "happening", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"])
         .args(["--wal-segsize=1"])

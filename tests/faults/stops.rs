@@ -58,7 +58,7 @@ async fn sigterm_under_load() {
     sleep(Duration::from_millis(500)).await;
     let signalled = Instant::now();
     first.signal("TERM");
-    sleep(Duration::from_millis(1000)).await;
+    sleep(Duration::from_secs(1)).await;
     sql.batch_execute("ROLLBACK").await.unwrap();
     let status = first.wait(DEADLINE).await;
     assert!(status.success(), "{status}: {}", first.last_words());
@@ -97,7 +97,7 @@ async fn a_second_sigterm_ends_it_at_once() {
         let sale = sale.clone();
         async move {
             sale.burst(people.drain(..10).map(|one| Order::book(one, event, 1, true)).collect())
-                .await
+                .await;
         }
     });
     somebody_waits(&world).await;

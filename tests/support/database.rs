@@ -140,8 +140,8 @@ fn fingerprint() -> String {
         hash.update(fs::read(file).unwrap());
     }
     let digest: [u8; 32] = hash.finalize().into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    let first: [u8; 8] = digest[..8].try_into().unwrap();
+    format!("{:016x}", u64::from_be_bytes(first))
 }
 
 fn with_name(url: &str, name: &str) -> String {
