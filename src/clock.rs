@@ -53,6 +53,14 @@ impl Ids {
         Uuid::now_v7()
     }
 
+    /// A UUIDv7 that sorts beside `of`, also a UUIDv7: of the same millisecond.
+    #[must_use]
+    pub fn beside(self, of: Uuid) -> Uuid {
+        let (when, _) = of.as_u64_pair();
+        let (_, dice) = self.uuid().as_u64_pair();
+        Uuid::from_u64_pair(when, dice)
+    }
+
     /// 256 random bits as base64url, for tokens and keys.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this file owns randomness")]

@@ -147,14 +147,15 @@ async fn sign_up(
     limits: web::Data<Limits>,
     body: Body<Registration>,
 ) -> Result<HttpResponse, Problem> {
+    let sent = body.read()?;
     let mut errors = FieldErrors::default();
-    let email = errors.take(text::email("/email", &body.value.email));
-    let name = errors.take(text::line("/name", &body.value.name, text::NAME_MAX));
-    errors.take(account::password("/password", &body.value.password));
+    let email = errors.take(text::email("/email", &sent.email));
+    let name = errors.take(text::line("/name", &sent.name, text::NAME_MAX));
+    errors.take(account::password("/password", &sent.password));
     errors.check()?;
     let (Some(email), Some(name)) = (email, name) else { return Err(unchecked()) };
     limits.check_sign_in(&request, &email)?;
-    let new = NewUser { email, name, password: body.value.password };
+    let new = NewUser { email, name, password: sent.password };
     let session = register::register(&app, new).await?;
     Ok(reply::send(reply::created("/api/v1/me".to_owned(), &SessionBody::from(&session))))
 }
@@ -172,12 +173,13 @@ async fn sign_in(
     limits: web::Data<Limits>,
     body: Body<Credentials>,
 ) -> Result<HttpResponse, Problem> {
+    let sent = body.read()?;
     let mut errors = FieldErrors::default();
-    let email = errors.take(text::email("/email", &body.value.email));
+    let email = errors.take(text::email("/email", &sent.email));
     errors.check()?;
     let Some(email) = email else { return Err(unchecked()) };
     limits.check_sign_in(&request, &email)?;
-    let session = login::login(&app, &email, body.value.password).await?;
+    let session = login::login(&app, &email, sent.password).await?;
     Ok(reply::send(reply::ok(&SessionBody::from(&session))))
 }
 
@@ -189,7 +191,8 @@ async fn sign_in(
     responses((status = 200, description = "The next tokens", body = SessionBody)))]
 #[post("/auth/refresh")]
 async fn exchange(app: web::Data<App>, body: Body<RefreshToken>) -> Result<HttpResponse, Problem> {
-    let session = refresh::refresh(&app, &body.value.refresh_token).await?;
+    let sent = body.read()?;
+    let session = refresh::refresh(&app, &sent.refresh_token).await?;
     Ok(reply::send(reply::ok(&SessionBody::from(&session))))
 }
 
@@ -200,7 +203,8 @@ async fn exchange(app: web::Data<App>, body: Body<RefreshToken>) -> Result<HttpR
     responses((status = 204, description = "The sign-in is over")))]
 #[post("/auth/logout")]
 async fn sign_out(app: web::Data<App>, body: Body<RefreshToken>) -> Result<HttpResponse, Problem> {
-    logout::logout(&app, &body.value.refresh_token).await?;
+    let sent = body.read()?;
+    logout::logout(&app, &sent.refresh_token).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -232,7 +236,7 @@ async fn change_me(
     body: Body<ProfileChange>,
 ) -> Result<HttpResponse, Problem> {
     let expected = reply::if_match(&request)?;
-    let ProfileChange { name, email, password, current_password } = body.value;
+    let ProfileChange { name, email, password, current_password } = body.read()?;
     let mut errors = FieldErrors::default();
     let name = name.and_then(|raw| errors.take(text::line("/name", &raw, text::NAME_MAX)));
     let email = email.and_then(|raw| errors.take(text::email("/email", &raw)));

@@ -276,7 +276,7 @@ async fn redrive_many(
     app: web::Data<App>,
     body: Body<RedriveRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let plan = plan(body.value)?;
+    let plan = plan(body.read()?)?;
     let letters = DeadLetters::from(app.get_ref());
     let actor = authorized.caller.user_id;
     let dry_run = plan.dry_run;
@@ -349,9 +349,10 @@ async fn cleanup(
     app: web::Data<App>,
     body: Body<CleanupRequest>,
 ) -> Result<HttpResponse, Problem> {
+    let sent = body.read()?;
     let mut errors = FieldErrors::default();
-    let days = bounded(&mut errors, "/older_than_days", body.value.older_than_days, 0, DAYS_MAX);
-    let service = errors.take(service(body.value.service.as_deref())).flatten();
+    let days = bounded(&mut errors, "/older_than_days", sent.older_than_days, 0, DAYS_MAX);
+    let service = errors.take(service(sent.service.as_deref())).flatten();
     errors.check()?;
     let now = app.clock.now();
     let deleted = processed::cleanup_old_events(&app.db, days, service, now).await;

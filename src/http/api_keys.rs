@@ -93,9 +93,10 @@ async fn create(
     app: web::Data<App>,
     body: Body<NewKey>,
 ) -> Result<HttpResponse, Problem> {
+    let sent = body.read()?;
     let mut errors = FieldErrors::default();
-    let name = errors.take(text::line("/name", &body.value.name, text::NAME_MAX));
-    let scopes = match account::scopes("/scopes", &body.value.scopes) {
+    let name = errors.take(text::line("/name", &sent.name, text::NAME_MAX));
+    let scopes = match account::scopes("/scopes", &sent.scopes) {
         Ok(scopes) => scopes,
         Err(wrong) => {
             for error in wrong {
@@ -104,7 +105,7 @@ async fn create(
             Vec::new()
         }
     };
-    let expires_at = body.value.expires_at.as_deref().and_then(|raw| {
+    let expires_at = sent.expires_at.as_deref().and_then(|raw| {
         let at = errors.take(time::parse("/expires_at", raw))?;
         if at <= app.clock.now() {
             errors.push(FieldError::new("/expires_at", "in_the_past", "must be in the future"));

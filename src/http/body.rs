@@ -1,6 +1,7 @@
 //! JSON bodies: bounded, strict, and when they are wrong, saying where.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -19,39 +20,59 @@ use crate::domain::refusal::Refusal;
 /// How long a body may take where no settings say otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A JSON body and its bytes, of which an idempotency key needs the fingerprint.
+/// A JSON body as it arrived. It is read by the handler, so that whoever may not be here is told
+/// that, and not what is wrong with their fields: extractors run side by side.
 #[derive(Debug)]
 pub struct Body<T> {
-    /// The parsed value.
-    pub value: T,
-    /// What was sent.
+    /// What was sent: an idempotency key needs its fingerprint.
     pub bytes: web::BytesMut,
+    shape: PhantomData<T>,
 }
 
-impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+impl<T: DeserializeOwned> Body<T> {
+    /// The value.
+    ///
+    /// # Errors
+    /// 400 when it is not JSON, 422 when it has another shape.
+    pub fn read(&self) -> Result<T, Problem> {
+        parse(&self.bytes)
+    }
+}
+
+impl<T: 'static> FromRequest for Body<T> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let checked = check_media(request).and_then(|()| check_length(request));
         let reading = receive(request, payload, checked);
-        Box::pin(async move {
-            let bytes = reading.await?;
-            Ok(Self { value: parse(&bytes)?, bytes })
-        })
+        Box::pin(async move { Ok(Self { bytes: reading.await?, shape: PhantomData }) })
     }
 }
 
 /// A JSON body that may as well be missing: nothing said is the default.
 #[derive(Debug)]
 pub struct MaybeBody<T> {
-    /// The parsed value.
-    pub value: T,
     /// What was sent.
     pub bytes: web::BytesMut,
+    shape: PhantomData<T>,
 }
 
-impl<T: DeserializeOwned + Default + 'static> FromRequest for MaybeBody<T> {
+impl<T: DeserializeOwned + Default> MaybeBody<T> {
+    /// The value.
+    ///
+    /// # Errors
+    /// 400 when it is not JSON, 422 when it has another shape.
+    pub fn read(&self) -> Result<T, Problem> {
+        if self.bytes.is_empty() {
+            return Ok(T::default());
+        }
+        let value: Option<T> = parse(&self.bytes)?;
+        Ok(value.unwrap_or_default())
+    }
+}
+
+impl<T: 'static> FromRequest for MaybeBody<T> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
@@ -60,12 +81,10 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for MaybeBody<T> {
         let reading = receive(request, payload, check_length(request));
         Box::pin(async move {
             let bytes = reading.await?;
-            if bytes.is_empty() {
-                return Ok(Self { value: T::default(), bytes });
+            if !bytes.is_empty() {
+                media?;
             }
-            media?;
-            let value: Option<T> = parse(&bytes)?;
-            Ok(Self { value: value.unwrap_or_default(), bytes })
+            Ok(Self { bytes, shape: PhantomData })
         })
     }
 }

@@ -160,7 +160,7 @@ async fn booked(
     app: web::Data<App>,
     body: Body<NewBooking>,
 ) -> Result<HttpResponse, Problem> {
-    let (wish, caller) = (body.value.parse()?, &authorized.caller);
+    let (wish, caller) = (body.read()?.parse()?, &authorized.caller);
     let once = key.submission(caller.user_id.0, &body.bytes).map(|one| (one, BOOKED));
     let answer = book::book(&app, caller, &origin, wish, once).await?;
     Ok(reply::answer(answer, new))
@@ -221,7 +221,7 @@ async fn cancelled(
 ) -> Result<HttpResponse, Problem> {
     let (id, caller) = (BookingId(id.into_inner()), &authorized.caller);
     let once = key.submission(caller.user_id.0, &body.bytes).map(|one| (one, CANCELLED));
-    let part = body.value.parse()?;
+    let part = body.read()?.parse()?;
     let answer = cancel::cancel(&app, caller, &origin, id, part, once).await?;
     Ok(reply::answer(answer, now))
 }

@@ -89,7 +89,11 @@ fn methods(document: &Value) -> Vec<(ResourceDef, String)> {
         let operations = item.as_object().map(Map::keys).into_iter().flatten();
         let names: Vec<String> = operations
             .filter(|name| name.as_str() != "parameters")
-            .map(|name| name.to_ascii_uppercase())
+            .map(
+                |name| {
+                    if name == "get" { "GET, HEAD".to_owned() } else { name.to_ascii_uppercase() }
+                },
+            )
             .collect();
         names.join(", ")
     };

@@ -101,7 +101,7 @@ async fn created(
     id: web::Path<Uuid>,
     body: Body<NewEvent>,
 ) -> Result<HttpResponse, Problem> {
-    let draft = body.value.parse()?;
+    let draft = body.read()?.parse()?;
     let (id, caller) = (OrganizationId(id.into_inner()), &authorized.caller);
     let submission = key.submission(caller.user_id.0, &body.bytes);
     let verb = async |tx: &_| create::create(&app, tx, caller, &origin, id, draft).await;
@@ -193,7 +193,7 @@ async fn changed(
     id: web::Path<Uuid>,
     body: Body<EventChange>,
 ) -> Result<HttpResponse, Problem> {
-    let (patch, expected) = (body.value.parse()?, reply::if_match(&request)?);
+    let (patch, expected) = (body.read()?.parse()?, reply::if_match(&request)?);
     let (id, caller) = (EventId(id.into_inner()), &authorized.caller);
     let event = change::change(&app, caller, &origin, id, patch, expected).await?;
     Ok(reply::versioned(event.version, now(&event)))
@@ -214,6 +214,7 @@ async fn published(
     id: web::Path<Uuid>,
     body: MaybeBody<Nothing>,
 ) -> Result<HttpResponse, Problem> {
+    let Nothing {} = body.read()?;
     let (id, caller) = (EventId(id.into_inner()), &authorized.caller);
     let once = key.submission(caller.user_id.0, &body.bytes).map(|one| (one, RENDER));
     let answer = publish::publish(&app, caller, &origin, id, once).await?;
@@ -236,8 +237,9 @@ async fn cancelled(
     id: web::Path<Uuid>,
     body: MaybeBody<EventCancellation>,
 ) -> Result<HttpResponse, Problem> {
+    let sent = body.read()?;
     let mut errors = FieldErrors::default();
-    let reason = body.value.reason.as_deref();
+    let reason = sent.reason.as_deref();
     let reason = reason.and_then(|raw| errors.take(text::paragraphs("/reason", raw, REASON_MAX)));
     errors.check()?;
     let reason = reason.filter(|reason| !reason.is_empty());

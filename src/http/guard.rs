@@ -1,12 +1,18 @@
 //! What every answer has in common, and the answers to requests that no handler takes: unknown
 //! paths, wrong methods, unreadable parameters, heads beyond all measure.
 
-use actix_web::body::{BoxBody, MessageBody};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
-use actix_web::http::{StatusCode, Uri};
+use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError as _, web};
+
+use bytes::Bytes;
 
 use super::docs::Document;
 use super::problem::Problem;
@@ -21,12 +27,34 @@ const HEADERS_MAX: usize = 32_768;
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
     frame-ancestors 'none'; base-uri 'none'";
 
-/// Middleware: refuses oversized heads before anything reads them, and tells browsers not to
-/// guess, frame or keep what they get.
+/// The size of a body that is not sent: what answers `HEAD` (RFC 9110, 9.3.2).
+struct Unsent(BodySize);
+
+impl MessageBody for Unsent {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        Poll::Ready(None)
+    }
+}
+
+/// Middleware: refuses oversized heads before anything reads them, answers `HEAD` as `GET` without
+/// its body, and tells browsers not to guess, frame or keep what they get.
 pub async fn guard<B: MessageBody + 'static>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    let bodiless = request.method() == Method::HEAD;
+    if bodiless {
+        request.head_mut().method = Method::GET;
+    }
     let mut response = match check_head(request.uri(), request.headers()) {
         Ok(()) => next.call(request).await?.map_into_boxed_body(),
         Err(problem) => request.into_response(problem.error_response()),
@@ -42,6 +70,9 @@ pub async fn guard<B: MessageBody + 'static>(
         if !headers.contains_key(&name) {
             headers.insert(name, HeaderValue::from_static(value));
         }
+    }
+    if bodiless {
+        response = response.map_body(|_, body| BoxBody::new(Unsent(body.size())));
     }
     Ok(response)
 }

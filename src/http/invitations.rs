@@ -87,9 +87,10 @@ async fn create(
     id: web::Path<Uuid>,
     body: Body<NewInvitation>,
 ) -> Result<HttpResponse, Problem> {
+    let sent = body.read()?;
     let mut errors = FieldErrors::default();
-    let email = errors.take(text::email("/email", &body.value.email));
-    let role = errors.take(organization::role("/role", &body.value.role));
+    let email = errors.take(text::email("/email", &sent.email));
+    let role = errors.take(organization::role("/role", &sent.role));
     errors.check()?;
     let (Some(email), Some(role)) = (email, role) else { return Err(unchecked()) };
     let (id, caller) = (OrganizationId(id.into_inner()), &authorized.caller);

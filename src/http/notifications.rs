@@ -122,7 +122,7 @@ async fn mark(
     app: web::Data<App>,
     body: Body<ReadRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let which = which(&body.value)?;
+    let which = which(&body.read()?)?;
     let caller = &authorized.caller;
     let submission = key.submission(caller.user_id.0, &body.bytes);
     let verb = async |tx: &_| mark_read::mark_read(&app, tx, caller, which).await;

@@ -112,9 +112,10 @@ async fn found(
     app: web::Data<App>,
     body: Body<NewOrganization>,
 ) -> Result<HttpResponse, Problem> {
+    let sent = body.read()?;
     let mut errors = FieldErrors::default();
-    let name = errors.take(text::line("/name", &body.value.name, text::NAME_MAX));
-    let slug = body.value.slug.as_deref();
+    let name = errors.take(text::line("/name", &sent.name, text::NAME_MAX));
+    let slug = sent.slug.as_deref();
     let slug = slug.and_then(|raw| errors.take(organization::slug("/slug", raw)));
     errors.check()?;
     let Some(name) = name else { return Err(unchecked()) };
@@ -194,7 +195,8 @@ async fn change_member(
     path: web::Path<(Uuid, Uuid)>,
     body: Body<RoleChange>,
 ) -> Result<HttpResponse, Problem> {
-    let role = organization::role("/role", &body.value.role);
+    let sent = body.read()?;
+    let role = organization::role("/role", &sent.role);
     let mut errors = FieldErrors::default();
     let role = errors.take(role);
     errors.check()?;

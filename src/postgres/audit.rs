@@ -1,4 +1,4 @@
-//! Who changed what that others rely on: roles, keys, memberships, accounts. Append only.
+//! Who changed what that others rely on: roles, keys, memberships, accounts, events. Append only.
 
 use jiff::Timestamp;
 use serde_json::Value;

@@ -119,6 +119,16 @@ pub struct Count {
     pub dead: i64,
 }
 
+/// Prepares the statements of [`claim`] and [`finish`] for those who run them in a flight.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn prepare(conn: &Conn) -> Result<(), DbError> {
+    conn.prepare_cached(CLAIM).await?;
+    conn.prepare_cached(FINISH).await?;
+    Ok(())
+}
+
 /// Claims messages for a service until `lease_until`, and answers the claims that were won. The
 /// others are final, leased by somebody else, or not due yet. Keys must differ.
 ///

@@ -10,6 +10,7 @@ pub mod booking;
 pub mod booking_views;
 pub mod cascade;
 pub mod dead_letter;
+pub mod delivery;
 pub mod demo;
 pub mod epoch;
 pub mod event;

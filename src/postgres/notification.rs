@@ -17,7 +17,7 @@ const INSERT: &str = "INSERT INTO notifications
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::uuid[],
                 $7::text[], $8::text[], $9::text[], $10::timestamptz[])
          AS n (id, user_id, message_id, type, event_id, booking_id, title, body, data, created_at)
-    ON CONFLICT (message_id, user_id) DO NOTHING";
+    ON CONFLICT DO NOTHING";
 const NAMES: &str = "SELECT 'event' AS what, id, title AS name FROM events WHERE id = ANY ($1)
     UNION ALL
     SELECT CASE WHEN deactivated_at IS NULL THEN 'user' ELSE 'gone' END, id, ''
@@ -54,6 +54,27 @@ pub struct Names {
     pub users: HashMap<Uuid, bool>,
 }
 
+/// Whose names are wanted, for a whole batch of messages.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Events.
+    pub events: Vec<Uuid>,
+    /// People.
+    pub users: Vec<Uuid>,
+    /// Organisations.
+    pub organizations: Vec<Uuid>,
+}
+
+/// Prepares the statements of [`names`] and [`insert`] for those who run them in a flight.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn prepare(conn: &Conn) -> Result<(), DbError> {
+    conn.prepare_cached(NAMES).await?;
+    conn.prepare_cached(INSERT).await?;
+    Ok(())
+}
+
 /// Puts notifications into inboxes and says how many are new.
 ///
 /// # Errors
@@ -83,14 +104,10 @@ pub async fn insert(conn: &Conn, entries: &[Notification]) -> Result<u64, DbErro
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn names(
-    conn: &Conn,
-    events: &[Uuid],
-    users: &[Uuid],
-    organizations: &[Uuid],
-) -> Result<Names, DbError> {
+pub async fn names(conn: &Conn, wanted: &Wanted) -> Result<Names, DbError> {
+    let Wanted { events, users, organizations } = wanted;
     let mut names = Names::default();
-    for row in conn.rows(NAMES, &[&events, &users, &organizations]).await? {
+    for row in conn.rows(NAMES, &[events, users, organizations]).await? {
         let (what, id): (&str, Uuid) = (row.try_get("what")?, row.try_get("id")?);
         match what {
             "event" => names.events.insert(id, row.try_get("name")?).map(drop),

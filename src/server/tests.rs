@@ -113,7 +113,12 @@ async fn what_no_handler_takes_is_a_problem_too() {
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("x-request-id"), answer.json()["request_id"].as_str());
     }
-    assert_eq!(send(api, "POST /health HTTP/1.1").await.header("allow"), Some("GET"));
+    assert_eq!(send(api, "POST /health HTTP/1.1").await.header("allow"), Some("GET, HEAD"));
+    let probe = send(api, "HEAD /health/live HTTP/1.1").await;
+    let length = get(api, "/health/live").await.header("content-length").map(str::to_owned);
+    assert_eq!((probe.status, probe.header("content-length")), (200, length.as_deref()));
+    assert_eq!(probe.body, "");
+    assert_eq!(send(api, "HEAD /nowhere HTTP/1.1").await.status, 404);
     let long = get(api, &format!("/{}", "a".repeat(9000))).await;
     assert_eq!((long.status, &long.json()["code"]), (414, &"uri_too_long".into()));
     let big = format!("GET / HTTP/1.1\r\nX-Big: {}", "a".repeat(40_000));

@@ -197,7 +197,7 @@ async fn cancelling_gives_seats_back_once() {
     let seen = server.seen(&ana, event).await;
     assert_eq!((&seen["available_slots"], &seen["confirmed_seats"]), (&json!(10), &json!(0)));
     server.check().await;
-    let told = ["booking_cancelled", "booking_cancelled", "booking_confirmed"];
+    let told = ["booking_confirmed", "booking_cancelled", "booking_cancelled"];
     assert_eq!(server.inbox(&ana).await, told);
     server.finish().await;
 }

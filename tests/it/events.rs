@@ -53,6 +53,15 @@ async fn a_draft_is_shown_to_its_organizers_and_then_to_all() {
     assert_eq!(server.publish(&organizer, event).await.expect(200).body, shown.body);
     assert_eq!(get(&stranger.token).await.expect(200).body, shown.body);
     by(&stranger.token).await.refused(403, "forbidden");
+    server.patch(&organizer, event, json!({"capacity": 12})).await.expect(200);
+    let cancel = server.call("POST", &format!("{one}/cancel")).bearer(&organizer.person.token);
+    cancel.json(json!({"reason": "Rain"})).send().await.expect(200);
+    let audit = format!(
+        "SELECT action FROM audit_log WHERE subject = '{event}' AND actor_id = '{}' ORDER BY id",
+        organizer.person.id
+    );
+    let noted: Vec<String> = server.sql(&audit).await.iter().map(|row| row.get(0)).collect();
+    assert_eq!(noted, ["event.created", "event.published", "event.changed", "event.cancelled"]);
     server.finish().await;
 }
 

@@ -14,18 +14,19 @@ async fn an_inbox_has_pages_and_what_is_read_is_read() {
     let organizer = server.organizer().await;
     let event = server.event(&organizer, json!({"title": "Jazz", "capacity": 100})).await;
     let (ana, ben) = (server.person().await, server.person().await);
-    let first = server.book(&ana, event, 2).await.expect(201);
+    let mut booked = vec![server.book(&ana, event, 2).await.expect(201).body["id"].clone()];
     for _ in 0..4 {
-        server.book(&ana, event, 1).await.expect(201);
+        booked.push(server.book(&ana, event, 1).await.expect(201).body["id"].clone());
     }
     server.book(&ben, event, 1).await.expect(201);
     server.check().await;
     let get = |path: &str| server.call("GET", path).bearer(&ana.token).send();
     let all = get("/me/notifications").await.expect(200);
     assert_eq!(all.items().len(), 5);
-    // Consumers compete: the first booking's news need not be the oldest.
-    let of_first = all.items().iter().find(|one| one["booking_id"] == first.body["id"]);
-    let news = of_first.expect("somebody told of it");
+    // Consumers compete, but news stand in the order of their causes.
+    let told: Vec<&Value> = all.items().iter().rev().map(|one| &one["booking_id"]).collect();
+    assert_eq!(told, booked.iter().collect::<Vec<_>>());
+    let news = all.items().last().expect("the oldest");
     assert_eq!((&news["type"], id(&news["event_id"])), (&json!("booking_confirmed"), event));
     assert_eq!(news["data"]["seats"], 2);
     assert_eq!(news["read_at"], Value::Null);

@@ -17,6 +17,25 @@ fn unsigned(header: &Value, claims: &Value, signature: &str) -> String {
     format!("{}.{}.{signature}", part(header), part(claims))
 }
 
+/// Keys are looked up while the body arrives; what is wrong with it is nobody's business before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_is_told_that_and_not_what_is_wrong_with_the_body() {
+    let server = TestServer::start().await;
+    let ana = server.person().await;
+    let wanted = json!({"name": "reads only", "scopes": ["bookings:read"]});
+    let made = server.call("POST", "/me/api-keys").bearer(&ana.token).json(wanted).send().await;
+    let key = made.expect(201).str("key");
+    let unknown = format!("hk_{}", "A".repeat(43));
+    for body in [json!({}), json!({"event_id": 7}), json!([])] {
+        let book =
+            |token: &str| server.call("POST", "/bookings").bearer(token).json(body.clone()).send();
+        book(&key).await.refused(403, "forbidden");
+        book(&unknown).await.refused(401, "unauthenticated");
+        assert_eq!(book(&ana.token).await.status, 422, "{body}");
+    }
+    server.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_that_we_did_not_sign_open_nothing() {
     let server = TestServer::start().await;

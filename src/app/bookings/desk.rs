@@ -13,7 +13,7 @@ use crate::app::{Error, Origin, Result};
 use crate::domain::booking::{Booking, Part};
 use crate::domain::event::Event;
 use crate::domain::event_patch::EventPatch;
-use crate::domain::ids::{BookingId, EventId};
+use crate::domain::ids::{BookingId, EventId, UserId};
 use crate::domain::inventory::Request;
 use crate::domain::refusal::Refusal;
 use crate::wake::Wake;
@@ -41,13 +41,20 @@ pub enum Command {
         patch: Box<EventPatch>,
         /// The version that the caller saw (`If-Match`).
         if_version: Option<i64>,
+        /// Who says so.
+        by: UserId,
     },
     /// The event goes on show.
-    Publish,
+    Publish {
+        /// Who says so.
+        by: UserId,
+    },
     /// The event will not take place: sales close now, the cascade follows.
     CancelEvent {
         /// Why, for those who booked.
         reason: Option<String>,
+        /// Who says so.
+        by: UserId,
     },
     /// Some more bookings of a cancelled event are cancelled.
     Close {

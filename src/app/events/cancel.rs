@@ -23,5 +23,6 @@ pub async fn cancel(
     once: Option<(Submission, Render)>,
 ) -> Result<Answer<Event>> {
     require(app, caller, id).await?;
-    event_of(app.desk.submit(id, Command::CancelEvent { reason }, once, origin).await?)
+    let command = Command::CancelEvent { reason, by: caller.user_id };
+    event_of(app.desk.submit(id, command, once, origin).await?)
 }

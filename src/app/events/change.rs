@@ -23,7 +23,7 @@ pub async fn change(
     if_version: Option<i64>,
 ) -> Result<Event> {
     require(app, caller, id).await?;
-    let command = Command::Change { patch: Box::new(patch), if_version };
+    let command = Command::Change { patch: Box::new(patch), if_version, by: caller.user_id };
     match event_of(app.desk.submit(id, command, None, origin).await?)? {
         Answer::Fresh(event) => Ok(event),
         Answer::Replayed(_) => Err(Error::Fault(anyhow::anyhow!("a replay without a key"))),

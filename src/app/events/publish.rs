@@ -21,5 +21,6 @@ pub async fn publish(
     once: Option<(Submission, Render)>,
 ) -> Result<Answer<Event>> {
     require(app, caller, id).await?;
-    event_of(app.desk.submit(id, Command::Publish, once, origin).await?)
+    let command = Command::Publish { by: caller.user_id };
+    event_of(app.desk.submit(id, command, once, origin).await?)
 }

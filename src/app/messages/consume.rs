@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
 use super::{fingerprint, later};
-use crate::app::notifications::deliver::{Told, deliver};
+use crate::app::notifications::deliver::{self, Told};
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
 use crate::domain::dead_letter::DeadLetter;
@@ -19,7 +19,9 @@ use crate::domain::fact::FactKind;
 use crate::domain::ids::{DeadLetterId, MessageId};
 use crate::domain::message::{Content, Defect, Received, Verdict};
 use crate::domain::processing::{ProcessingStatus, ServiceContext, stream_name, tier_ms};
+use crate::postgres::delivery::{self, Effects};
 use crate::postgres::inbox::{self, Claim, Entry, Finish, Key};
+use crate::postgres::notification::Names;
 use crate::postgres::{Conn, Db, DbError, dead_letter};
 use crate::wake::Wake;
 
@@ -131,10 +133,12 @@ impl Inbox {
             .filter(|(index, message)| first.get(&message.id) == Some(index))
             .map(|(_, message)| (*message, key(message)))
             .collect();
-        let tx = self.db.begin().await?;
         let keys: Vec<&Key> = unique.iter().map(|(_, key)| key).collect();
+        let readable = unique.iter().filter_map(|(message, _)| message.content.as_ref().ok());
+        let wanted = deliver::wanted(readable);
         let lease_until = later(now, self.config.inbox.lease_ms);
-        let claims = inbox::claim(&tx, SERVICE, &keys, now, lease_until).await?;
+        let (tx, claims, names) =
+            delivery::open(&self.db, SERVICE, &keys, &wanted, now, lease_until).await?;
         let claims: HashMap<Key, Claim> =
             claims.into_iter().map(|claim| (claim.key.clone(), claim)).collect();
         let (won, lost): (Vec<_>, Vec<_>) =
@@ -144,8 +148,8 @@ impl Inbox {
         if won.is_empty() {
             tx.rollback().await?;
         } else {
-            let told = self.work(&tx, &won, &claims, now).await?;
-            tx.commit().await?;
+            let (told, effects) = self.work(&tx, &won, &claims, &names, now).await?;
+            delivery::close(tx, SERVICE, &effects, now).await?;
             self.report(&won, &told, now);
         }
         Ok(batch
@@ -170,22 +174,23 @@ impl Inbox {
         Ok(entries.into_iter().map(|entry| (entry.key.clone(), verdict(&entry, now))).collect())
     }
 
-    /// Effects and ends of claimed messages, and what each came to.
+    /// What each of the claimed messages came to, and everything that is to be written of it.
     async fn work(
         &self,
         tx: &Conn,
         won: &[&(&Received, Key)],
         claims: &HashMap<Key, Claim>,
+        names: &Names,
         now: Timestamp,
-    ) -> Result<Vec<Told>, DbError> {
+    ) -> Result<(Vec<Told>, Effects), DbError> {
         let readable: Vec<(&Received, &Content)> = won
             .iter()
             .filter_map(|(message, _)| Some((*message, message.content.as_ref().ok()?)))
             .collect();
-        let mut delivered = deliver(tx, self.ids, now, &readable).await?.into_iter();
+        let mut effects = Effects::default();
+        let delivered = deliver::deliver(tx, self.ids, now, names, &readable, &mut effects);
+        let mut delivered = delivered.await?.into_iter();
         let mut outcomes = Vec::with_capacity(won.len());
-        let mut ends = Vec::with_capacity(won.len());
-        let mut letters = Vec::new();
         for (message, key) in won {
             let told = match &message.content {
                 Ok(_) => delivered.next().unwrap_or(Told::Nobody("nothing to tell")),
@@ -194,22 +199,13 @@ impl Inbox {
             let Some(claim) = claims.get(key) else { continue };
             if let Told::Never(defect) = &told {
                 let attempts = claim.attempts;
-                letters.push(self.letter(SERVICE.name(), message, defect.reason(), attempts, now));
+                let letter = self.letter(SERVICE.name(), message, defect.reason(), attempts, now);
+                effects.letters.push(letter);
             }
-            ends.push(end(claim, &told, now));
+            effects.ends.push(end(claim, &told, now));
             outcomes.push(told);
         }
-        dead_letter::save(tx, &letters).await?;
-        let ended = inbox::finish(tx, SERVICE, &ends, now).await?;
-        if ended != u64::try_from(ends.len()).unwrap_or(u64::MAX) {
-            // Cannot be: the rows are locked since the claim. If it is, nothing may be kept.
-            return Err(DbError::Corrupt {
-                table: "processed_events",
-                column: "fence",
-                value: format!("{ended} of {} claims could be ended", ends.len()),
-            });
-        }
-        Ok(outcomes)
+        Ok((outcomes, effects))
     }
 
     /// One more failed attempt of a message; after the last it goes to the dead letters.

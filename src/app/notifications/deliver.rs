@@ -1,5 +1,5 @@
-//! The effects of a batch of messages on the in-app inboxes, inside the consumer's transaction: a
-//! few statements for the whole batch, whatever its size.
+//! What a batch of messages comes to in the in-app inboxes. Whether all of it is written is the
+//! consumer's affair.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,8 +10,9 @@ use crate::domain::fact::{Fact, FactKind};
 use crate::domain::ids::{BookingId, MessageId, NotificationId, UserId};
 use crate::domain::message::{Content, Defect, FanOut, Received};
 use crate::domain::notification::{Notification, compose};
-use crate::postgres::notification::{self, Names};
-use crate::postgres::outbox::{self, RawMessage};
+use crate::postgres::delivery::Effects;
+use crate::postgres::notification::{self, Names, Wanted};
+use crate::postgres::outbox::RawMessage;
 use crate::postgres::{Conn, DbError};
 
 /// How many bookings one part of a message to many reaches.
@@ -55,7 +56,19 @@ struct Rest<'a> {
     received: &'a Received,
 }
 
-/// Writes what the messages tell into inboxes, and says what each came to, in their order.
+/// What a batch of messages has to be told in names.
+pub fn wanted<'a>(contents: impl Iterator<Item = &'a Content>) -> Wanted {
+    let mut wanted = Wanted::default();
+    for Content { fact, .. } in contents {
+        wanted.events.extend(fact.event_id.map(|id| id.0));
+        wanted.users.extend(fact.user_id.map(|id| id.0));
+        wanted.organizations.extend(fact.invitation.map(|(_, into)| into.0));
+    }
+    wanted
+}
+
+/// Adds what the messages tell to the effects, and says what each came to, in their order. Reads
+/// only for a message to many.
 ///
 /// # Errors
 /// When PostgreSQL is away.
@@ -63,18 +76,19 @@ pub async fn deliver(
     tx: &Conn,
     ids: Ids,
     now: Timestamp,
+    names: &Names,
     batch: &[(&Received, &Content)],
+    effects: &mut Effects,
 ) -> Result<Vec<Told>, DbError> {
-    let names = names(tx, batch).await?;
     let mut told = Vec::with_capacity(batch.len());
-    let mut entries = Vec::with_capacity(batch.len());
-    let mut rests = Vec::new();
     for (received, content) in batch {
         let fact = &content.fact;
         let outcome = match fact.user_id {
             Some(user) => match names.users.get(&user.0) {
                 Some(true) => {
-                    entries.push(entry(ids, now, received.id, user, fact, &names));
+                    let id = NotificationId(place(ids, received.id));
+                    let one = entry(id, (received.id, caused_at(received, now)), user, fact, names);
+                    effects.entries.push(one);
                     Told::Yes
                 }
                 Some(false) => Told::Nobody("the account was closed"),
@@ -84,26 +98,13 @@ pub async fn deliver(
                 Told::Nobody("nobody has an account with the invited address yet")
             }
             None => {
-                let rest = part(tx, (ids, now), received, content, &names, &mut entries).await?;
-                rests.extend(rest);
+                part(tx, (ids, now), received, content, names, effects).await?;
                 Told::Yes
             }
         };
         told.push(outcome);
     }
-    notification::insert(tx, &entries).await?;
-    outbox::append_raw(tx, &rests).await?;
     Ok(told)
-}
-
-/// One query for all names that the batch needs.
-async fn names(tx: &Conn, batch: &[(&Received, &Content)]) -> Result<Names, DbError> {
-    let facts = || batch.iter().map(|(_, content)| &content.fact);
-    let events: Vec<Uuid> = facts().filter_map(|fact| fact.event_id).map(|id| id.0).collect();
-    let users: Vec<Uuid> = facts().filter_map(|fact| fact.user_id).map(|id| id.0).collect();
-    let into: Vec<Uuid> =
-        facts().filter_map(|fact| fact.invitation).map(|(_, into)| into.0).collect();
-    notification::names(tx, &events, &users, &into).await
 }
 
 /// Tells the next part of everybody with an active booking; what is left becomes a message of its
@@ -114,20 +115,22 @@ async fn part(
     received: &Received,
     content: &Content,
     names: &Names,
-    entries: &mut Vec<Notification>,
-) -> Result<Option<RawMessage>, DbError> {
+    effects: &mut Effects,
+) -> Result<(), DbError> {
     let fact = &content.fact;
-    let Some(event) = fact.event_id else { return Ok(None) };
+    let Some(event) = fact.event_id else { return Ok(()) };
     let begin = FanOut { origin: received.id, after: BookingId(Uuid::nil()) };
     let FanOut { origin, after } = content.fan_out.unwrap_or(begin);
+    let caused_at = caused_at(received, now);
     let bookers = notification::bookers(tx, event, after, PART).await?;
     for (booking, user) in &bookers {
-        let mut one = entry(ids, now, origin, *user, fact, names);
+        let id = NotificationId(ids.beside(place(ids, origin)));
+        let mut one = entry(id, (origin, caused_at), *user, fact, names);
         one.booking_id = Some(*booking);
-        entries.push(one);
+        effects.entries.push(one);
     }
     let full = i64::try_from(bookers.len()).unwrap_or(PART) >= PART;
-    let Some((last, _)) = bookers.last().filter(|_| full) else { return Ok(None) };
+    let Some((last, _)) = bookers.last().filter(|_| full) else { return Ok(()) };
     let rest = Rest {
         r#type: fact.kind.name(),
         event_id: Some(event.0),
@@ -137,7 +140,19 @@ async fn part(
         after_booking_id: last.0,
         received,
     };
-    Ok(Some(rest.message(MessageId(ids.uuid()), fact, now)))
+    effects.rests.push(rest.message(MessageId(ids.uuid()), fact, now));
+    Ok(())
+}
+
+/// Where entries about a message stand in an inbox. Consumers compete, so that a message may be
+/// dealt with before an earlier one; but ours have ids that sort by when their causes happened, and
+/// an inbox sorts by id. Ids of other publishers say nothing: theirs stand where they arrive.
+fn place(ids: Ids, message: MessageId) -> Uuid {
+    if message.0.get_version_num() == 7 { message.0 } else { ids.uuid() }
+}
+
+fn caused_at(received: &Received, now: Timestamp) -> Timestamp {
+    received.created_at.unwrap_or(now)
 }
 
 impl Rest<'_> {
@@ -150,16 +165,15 @@ impl Rest<'_> {
             payload: serde_json::to_string(self).unwrap_or_default(),
             correlation_id: correlation_id.unwrap_or_else(|| self.origin_id.to_string()),
             traceparent: self.received.traceparent.clone(),
-            created_at: self.received.created_at.unwrap_or(now),
+            created_at: caused_at(self.received, now),
             not_before: None,
         }
     }
 }
 
 fn entry(
-    ids: Ids,
-    now: Timestamp,
-    message_id: MessageId,
+    id: NotificationId,
+    (message_id, created_at): (MessageId, Timestamp),
     user_id: UserId,
     fact: &Fact,
     names: &Names,
@@ -174,7 +188,7 @@ fn entry(
         organization_id: fact.invitation.map(|(_, id)| id.0),
     };
     Notification {
-        id: NotificationId(ids.uuid()),
+        id,
         user_id,
         message_id,
         kind: fact.kind.name().to_owned(),
@@ -183,7 +197,7 @@ fn entry(
         title,
         body,
         data: serde_json::to_string(&data).unwrap_or_default(),
-        created_at: now,
+        created_at,
         read_at: None,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::load::Batch;
 use super::{Aftermath, Settled};
@@ -12,14 +13,14 @@ use crate::clock::Ids;
 use crate::domain::event::{Event, EventStatus};
 use crate::domain::event_patch::EventPatch;
 use crate::domain::fact::{Fact, FactKind};
-use crate::domain::ids::{BookingId, EventId, MessageId};
+use crate::domain::ids::{BookingId, EventId, MessageId, UserId};
 use crate::domain::inventory::Inventory;
 use crate::domain::refusal::Refusal;
 use crate::domain::seat_map::SeatMap;
 use crate::domain::submission::Reply;
 use crate::postgres::inventory::{self, Key, Writes};
 use crate::postgres::outbox::NewMessage;
-use crate::postgres::{DbError, Tx, cascade, event, seat_map};
+use crate::postgres::{DbError, Tx, audit, cascade, event, seat_map};
 
 /// A batch after its fold.
 pub(super) struct Folded {
@@ -28,6 +29,36 @@ pub(super) struct Folded {
     events: Vec<Event>,
     maps: HashMap<EventId, Option<SeatMap>>,
     closed: Vec<EventId>,
+    notes: Vec<Note>,
+}
+
+/// A line of the audit log: who did what to which event.
+struct Note {
+    by: UserId,
+    action: &'static str,
+    event: EventId,
+    request: String,
+    detail: Value,
+}
+
+impl Note {
+    /// What is noted of a command that changed the event, if it is one of an organiser's.
+    fn of(job: &Job, event: &Event) -> Option<Self> {
+        let Event { version, .. } = event;
+        let (by, action, detail) = match &job.command {
+            Command::Publish { by } => (*by, "event.published", json!({ "version": version })),
+            Command::Change { by, .. } => {
+                let capacity = event.stock.capacity;
+                (*by, "event.changed", json!({ "version": version, "capacity": capacity }))
+            }
+            Command::CancelEvent { by, reason } => {
+                (*by, "event.cancelled", json!({ "version": version, "reason": reason }))
+            }
+            _ => return None,
+        };
+        let request = job.origin.correlation_id.clone();
+        Some(Self { by, action, event: job.event, request, detail })
+    }
 }
 
 impl Folded {
@@ -51,6 +82,11 @@ impl Folded {
         for closed in &self.closed {
             cascade::done(&tx, *closed, self.writes.now).await?;
         }
+        for Note { by, action, event, request, detail } in &self.notes {
+            let (now, subject) = (self.writes.now, event.to_string());
+            audit::append(&tx, now, Some(*by), action, &subject, Some(request), Some(detail))
+                .await?;
+        }
         inventory::close(tx, &self.writes).await
     }
 }
@@ -67,6 +103,7 @@ pub(super) fn fold(jobs: &[Job], batch: Batch, now: Timestamp, ids: Ids) -> Fold
         changed: HashSet::new(),
         maps: HashMap::new(),
         closed: Vec::new(),
+        notes: Vec::new(),
         cancelled: HashSet::new(),
     };
     for job in jobs {
@@ -86,6 +123,7 @@ struct Fold {
     changed: HashSet<EventId>,
     maps: HashMap<EventId, Option<SeatMap>>,
     closed: Vec<EventId>,
+    notes: Vec<Note>,
     cancelled: HashSet<EventId>,
 }
 
@@ -127,11 +165,11 @@ impl Fold {
             Command::Cancel { booking, part } => {
                 self.inventory(job.event)?.cancel(*booking, part).map(Outcome::Booking)
             }
-            Command::Change { patch, if_version } => {
+            Command::Change { patch, if_version, .. } => {
                 self.change(job.event, patch, *if_version).map(Outcome::Event)
             }
-            Command::Publish => self.publish(job.event).map(Outcome::Event),
-            Command::CancelEvent { reason } => {
+            Command::Publish { .. } => self.publish(job.event).map(Outcome::Event),
+            Command::CancelEvent { reason, .. } => {
                 self.cancel_event(job.event, reason.clone()).map(Outcome::Event)
             }
             Command::Close { .. } => self.close(job.event).map(Outcome::Closed),
@@ -144,11 +182,14 @@ impl Fold {
         for fact in facts {
             self.tell(fact, job);
         }
-        if let (Command::Change { .. }, Outcome::Event(event)) = (&job.command, &outcome)
-            && event.rules.status == EventStatus::Published
+        if let Outcome::Event(event) = &outcome
             && before != Some(event.version)
         {
-            self.tell(updated(event), job);
+            self.notes.extend(Note::of(job, event));
+            let changed = matches!(job.command, Command::Change { .. });
+            if changed && event.rules.status == EventStatus::Published {
+                self.tell(updated(event), job);
+            }
         }
         Ok(outcome)
     }
@@ -297,6 +338,7 @@ impl Fold {
             events: events.into_values().filter(|event| changed.contains(&event.id)).collect(),
             maps: self.maps,
             closed: self.closed,
+            notes: self.notes,
         }
     }
 }

@@ -164,7 +164,7 @@ impl Needs {
                         needs.shrinks_to = (least < stock.capacity).then_some(least);
                     }
                 }
-                Command::Publish | Command::CancelEvent { .. } => needs.in_full = true,
+                Command::Publish { .. } | Command::CancelEvent { .. } => needs.in_full = true,
                 Command::Close { after } => {
                     needs.closes_after = Some(after.unwrap_or(BookingId(Uuid::nil())));
                 }
