@@ -6,12 +6,10 @@ use jiff::Timestamp;
 use super::{Conn, DbError, Statements as _};
 use crate::domain::processing::{ProcessingStatus, ServiceContext};
 
-/// Sorted, so that two claimers of the same messages wait for each other instead of deadlocking.
 /// New, failed and due, or left behind by a claimer whose lease is over; never what is final.
 const CLAIM: &str = "INSERT INTO processed_events AS p
     (streamName, revision, serviceContext, processingStatus, processedAt, lease_until)
-    SELECT k.stream, k.revision, $3, 'processing', $4, $5
-    FROM unnest($1::text[], $2::text[]) AS k (stream, revision) ORDER BY 1, 2
+    VALUES ($1, $2, $3, 'processing', $4, $5)
     ON CONFLICT (streamName, revision, serviceContext) DO UPDATE
     SET processingStatus = 'processing', processedAt = $4, lease_until = $5,
         fence = p.fence + 1, attempts = p.attempts + 1, next_attempt_at = NULL
@@ -19,20 +17,20 @@ const CLAIM: &str = "INSERT INTO processed_events AS p
            AND (p.next_attempt_at IS NULL OR p.next_attempt_at <= $4))
        OR (p.processingStatus = 'processing'
            AND (p.lease_until IS NULL OR p.lease_until <= $4))
-    RETURNING streamName, revision, fence, attempts";
+    RETURNING fence, attempts";
+/// LIMIT keeps it a look-up for each key, whatever the planner believes of a table that was empty
+/// when it planned.
 const FIND: &str = "SELECT p.streamName, p.revision, p.processingStatus, p.fence, p.attempts,
         p.dead_at, p.lease_until, p.next_attempt_at, p.last_error
     FROM unnest($1::text[], $2::text[]) AS k (stream, revision)
-    JOIN processed_events p
-      ON p.streamName = k.stream AND p.revision = k.revision AND p.serviceContext = $3";
-const FINISH: &str = "UPDATE processed_events p
-    SET processingStatus = f.status, processedAt = $4, lease_until = NULL,
-        last_error = f.error, next_attempt_at = f.next_attempt_at, dead_at = f.dead_at
-    FROM unnest($1::text[], $2::text[], $5::bigint[], $6::text[], $7::text[],
-                $8::timestamptz[], $9::timestamptz[])
-         AS f (stream, revision, fence, status, error, next_attempt_at, dead_at)
-    WHERE p.streamName = f.stream AND p.revision = f.revision AND p.serviceContext = $3
-      AND p.fence = f.fence AND p.processingStatus = 'processing'";
+    CROSS JOIN LATERAL (SELECT * FROM processed_events e
+        WHERE e.streamName = k.stream AND e.revision = k.revision AND e.serviceContext = $3
+        LIMIT 1) p";
+const FINISH: &str = "UPDATE processed_events
+    SET processingStatus = $5, processedAt = $6, lease_until = NULL, last_error = $7,
+        next_attempt_at = $8, dead_at = $9
+    WHERE streamName = $1 AND revision = $2 AND serviceContext = $3 AND fence = $4
+      AND processingStatus = 'processing'";
 const RESET: &str = "UPDATE processed_events
     SET processingStatus = 'failed', attempts = 0, fence = fence + 1, lease_until = NULL,
         next_attempt_at = NULL, dead_at = NULL
@@ -119,40 +117,28 @@ pub struct Count {
     pub dead: i64,
 }
 
-/// Prepares the statements of [`claim`] and [`finish`] for those who run them in a flight.
-///
-/// # Errors
-/// When PostgreSQL is away.
-pub async fn prepare(conn: &Conn) -> Result<(), DbError> {
-    conn.prepare_cached(CLAIM).await?;
-    conn.prepare_cached(FINISH).await?;
-    Ok(())
-}
-
-/// Claims messages for a service until `lease_until`, and answers the claims that were won. The
-/// others are final, leased by somebody else, or not due yet. Keys must differ.
+/// Claims a message for a service until `lease_until`; `None` when it is final, leased by somebody
+/// else, or not due yet.
 ///
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn claim(
     conn: &Conn,
     service: ServiceContext,
-    keys: &[&Key],
+    key: &Key,
     now: Timestamp,
     lease_until: Timestamp,
-) -> Result<Vec<Claim>, DbError> {
-    let (streams, revisions) = columns(keys);
-    let rows =
-        conn.rows(CLAIM, &[&streams, &revisions, &service.name(), &now, &lease_until]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Claim {
-                key: key(row)?,
-                fence: row.try_get("fence")?,
-                attempts: row.try_get("attempts")?,
-            })
+) -> Result<Option<Claim>, DbError> {
+    let row =
+        conn.row(CLAIM, &[&key.stream, &key.revision, &service.name(), &now, &lease_until]).await?;
+    row.map(|row| {
+        Ok(Claim {
+            key: key.clone(),
+            fence: row.try_get("fence")?,
+            attempts: row.try_get("attempts")?,
         })
-        .collect()
+    })
+    .transpose()
 }
 
 /// What a service knows of messages; those it has never seen are left out.
@@ -164,7 +150,8 @@ pub async fn find(
     service: ServiceContext,
     keys: &[&Key],
 ) -> Result<Vec<Entry>, DbError> {
-    let (streams, revisions) = columns(keys);
+    let streams: Vec<&str> = keys.iter().map(|key| key.stream.as_str()).collect();
+    let revisions: Vec<&str> = keys.iter().map(|key| key.revision.as_str()).collect();
     let rows = conn.rows(FIND, &[&streams, &revisions, &service.name()]).await?;
     rows.iter()
         .map(|row| {
@@ -182,28 +169,26 @@ pub async fn find(
         .collect()
 }
 
-/// Ends claims, those that are still the claimer's, and says how many that were.
+/// Ends a claim, and says whether it still was the claimer's.
 ///
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn finish(
     conn: &Conn,
     service: ServiceContext,
-    ends: &[Finish],
+    end: &Finish,
     now: Timestamp,
-) -> Result<u64, DbError> {
-    let keys: Vec<&Key> = ends.iter().map(|end| &end.key).collect();
-    let (streams, revisions) = columns(&keys);
-    let fences: Vec<i64> = ends.iter().map(|end| end.fence).collect();
-    let statuses: Vec<&str> = ends.iter().map(|end| end.status.name()).collect();
-    let errors: Vec<Option<&str>> = ends.iter().map(|end| end.error.as_deref()).collect();
-    let next: Vec<_> = ends.iter().map(|end| end.next_attempt_at).collect();
-    let dead: Vec<_> = ends.iter().map(|end| end.dead_at).collect();
-    conn.run(
-        FINISH,
-        &[&streams, &revisions, &service.name(), &now, &fences, &statuses, &errors, &next, &dead],
-    )
-    .await
+) -> Result<bool, DbError> {
+    let Finish { key, fence, status, error, next_attempt_at, dead_at } = end;
+    let (service, status) = (service.name(), status.name());
+    let Key { stream, revision } = key;
+    let ended = conn
+        .run(
+            FINISH,
+            &[stream, revision, &service, fence, &status, &now, error, next_attempt_at, dead_at],
+        )
+        .await?;
+    Ok(ended > 0)
 }
 
 /// Lets a message that was given up be tried again from the start; what is final stays final.
@@ -250,10 +235,6 @@ pub async fn prune(
     limit: i64,
 ) -> Result<u64, DbError> {
     conn.run(PRUNE, &[&before, &service.map(ServiceContext::name), &limit]).await
-}
-
-fn columns<'a>(keys: &[&'a Key]) -> (Vec<&'a str>, Vec<&'a str>) {
-    keys.iter().map(|key| (key.stream.as_str(), key.revision.as_str())).unzip()
 }
 
 fn key(row: &tokio_postgres::Row) -> Result<Key, DbError> {

@@ -9,15 +9,6 @@ use super::{Conn, DbError, Statements as _};
 use crate::domain::ids::{BookingId, EventId, MessageId, NotificationId, UserId};
 use crate::domain::notification::Notification;
 
-/// The second guard against telling somebody twice, after the inbox claim.
-const INSERT: &str = "INSERT INTO notifications
-    (id, user_id, message_id, type, event_id, booking_id, title, body, data, created_at)
-    SELECT n.id, n.user_id, n.message_id, n.type, n.event_id, n.booking_id, n.title, n.body,
-           n.data::json, n.created_at
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::uuid[],
-                $7::text[], $8::text[], $9::text[], $10::timestamptz[])
-         AS n (id, user_id, message_id, type, event_id, booking_id, title, body, data, created_at)
-    ON CONFLICT DO NOTHING";
 const NAMES: &str = "SELECT 'event' AS what, id, title AS name FROM events WHERE id = ANY ($1)
     UNION ALL
     SELECT CASE WHEN deactivated_at IS NULL THEN 'user' ELSE 'gone' END, id, ''
@@ -63,41 +54,6 @@ pub struct Wanted {
     pub users: Vec<Uuid>,
     /// Organisations.
     pub organizations: Vec<Uuid>,
-}
-
-/// Prepares the statements of [`names`] and [`insert`] for those who run them in a flight.
-///
-/// # Errors
-/// When PostgreSQL is away.
-pub async fn prepare(conn: &Conn) -> Result<(), DbError> {
-    conn.prepare_cached(NAMES).await?;
-    conn.prepare_cached(INSERT).await?;
-    Ok(())
-}
-
-/// Puts notifications into inboxes and says how many are new.
-///
-/// # Errors
-/// When PostgreSQL is away.
-pub async fn insert(conn: &Conn, entries: &[Notification]) -> Result<u64, DbError> {
-    if entries.is_empty() {
-        return Ok(0);
-    }
-    let ids: Vec<Uuid> = entries.iter().map(|entry| entry.id.0).collect();
-    let users: Vec<Uuid> = entries.iter().map(|entry| entry.user_id.0).collect();
-    let messages: Vec<String> = entries.iter().map(|entry| entry.message_id.to_string()).collect();
-    let kinds: Vec<&str> = entries.iter().map(|entry| entry.kind.as_str()).collect();
-    let events: Vec<Option<Uuid>> = entries.iter().map(|e| e.event_id.map(|id| id.0)).collect();
-    let bookings: Vec<_> = entries.iter().map(|entry| entry.booking_id.map(|id| id.0)).collect();
-    let titles: Vec<&str> = entries.iter().map(|entry| entry.title.as_str()).collect();
-    let bodies: Vec<&str> = entries.iter().map(|entry| entry.body.as_str()).collect();
-    let data: Vec<&str> = entries.iter().map(|entry| entry.data.as_str()).collect();
-    let created: Vec<Timestamp> = entries.iter().map(|entry| entry.created_at).collect();
-    conn.run(
-        INSERT,
-        &[&ids, &users, &messages, &kinds, &events, &bookings, &titles, &bodies, &data, &created],
-    )
-    .await
 }
 
 /// Looks names up, for a whole batch at once.

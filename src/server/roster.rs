@@ -45,6 +45,8 @@ const RUNG: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(5);
 /// How long a consumer rests without messages.
 const IDLE: Duration = Duration::from_millis(5);
+/// Who deal with what the consumers receive: one gathers while another commits.
+const CONSUMING: u16 = 2;
 /// How soon a deactivation elsewhere is known here.
 const REVOCATIONS: Duration = Duration::from_secs(1);
 /// How often what has expired is forgotten.
@@ -156,9 +158,10 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
     let config = &app.config;
     let rate = config.relay.busy_rate_per_second;
     let pace = || Pace::new(app.wakes.busy.clone(), app.clock.clone(), rate);
-    let consumers = usize::from(config.rabbitmq.consumers);
-    // The relay and each consumer work on one transaction at a time.
-    let db = Db::by_key(&config.postgres, consumers + 4)?;
+    let consumers = config.rabbitmq.consumers;
+    let workers = consumers.min(CONSUMING);
+    // The relay and each worker use one connection at a time.
+    let db = Db::by_key(&config.postgres, usize::from(workers) + 4)?;
 
     let (handles, relay_db, relay_pace) = (app.clone(), db.clone(), pace());
     let tick = Duration::from_millis(config.relay.tick_ms);
@@ -179,13 +182,14 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
         app.wakes.outbox_relay.clone(),
     );
     let consumers_pace = pace();
-    for index in 0..consumers {
+    for index in 0..workers {
+        let share = (consumers + index) / workers;
         let (config, inbox, pace) = (Arc::clone(config), inbox.clone(), consumers_pace.clone());
         let name = format!("notification-consumer-{index}");
         // What it waits for is its socket: it is never rung, and rests only to look up.
         supervisor.spawn(duty(&name, Phase::Workers, Wake::default(), IDLE), move || {
             let (config, inbox, pace) = (Arc::clone(&config), inbox.clone(), pace.clone());
-            async move { NotificationConsumer::new(&config, inbox, pace).await }
+            async move { NotificationConsumer::new(&config, inbox, pace, share).await }
         });
     }
     let config = Arc::clone(config);

@@ -117,10 +117,14 @@ const PROMISES: &[(&str, &str)] = &[
 
 /// Facts that were not told once to whom they are for (nobody who has no account, and nobody of
 /// what is in the dead letters).
+/// Once each; whoever closed the account before is not told, and that is written down.
 const UNTOLD: &str = "SELECT o.type || ' ' || o.id FROM outbox o
     LEFT JOIN notifications n ON n.message_id = o.id::text
     WHERE EXISTS (SELECT 1 FROM users u WHERE u.id::text = o.payload->>'userId')
       AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.message_id = o.id::text)
+      AND NOT EXISTS (SELECT 1 FROM users u
+          JOIN processed_events p ON p.revision = o.id::text AND p.processingStatus = 'skipped'
+          WHERE u.id::text = o.payload->>'userId' AND u.deactivated_at IS NOT NULL)
     GROUP BY o.id, o.type, o.payload->>'userId'
     HAVING count(n.id) <> 1 OR bool_or(n.user_id::text <> o.payload->>'userId') LIMIT 10";
 const UNSENT: &str = "SELECT o.type || ' ' || o.id || coalesce(' ' || o.last_error, '')

@@ -1,8 +1,8 @@
-//! Dealing with received messages once each: claim, effects and end are one transaction for as
+//! Dealing with received messages once each: claim, effects and end are one statement for as
 //! many messages as came together, so that whatever dies in between leaves nothing half done. A
 //! batch that fails is taken apart: no message fails for a neighbour's sake.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,14 @@ use crate::config::Config;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::fact::FactKind;
 use crate::domain::ids::{DeadLetterId, MessageId};
-use crate::domain::message::{Content, Defect, Received, Verdict};
+use crate::domain::message::{Defect, Received, Verdict};
 use crate::domain::processing::{ProcessingStatus, ServiceContext, stream_name, tier_ms};
-use crate::postgres::delivery::{self, Effects};
-use crate::postgres::inbox::{self, Claim, Entry, Finish, Key};
-use crate::postgres::notification::Names;
-use crate::postgres::{Conn, Db, DbError, dead_letter};
+use crate::postgres::delivery::{self, Effects, End};
+use crate::postgres::inbox::{self, Entry, Finish, Key};
+use crate::postgres::notification::{self, Names, Wanted};
+use crate::postgres::outbox::RawMessage;
+use crate::postgres::pool::Object;
+use crate::postgres::{Db, DbError, dead_letter};
 use crate::wake::Wake;
 
 /// The service whose consumer this is.
@@ -111,7 +113,7 @@ impl Inbox {
         dead_letter::save(&*self.db.get().await?, &letters).await
     }
 
-    /// One transaction for all; a panic in it is a failure like any other.
+    /// All at once; a panic in it is a failure like any other.
     async fn attempt(&self, batch: &[&Received]) -> Result<Vec<Verdict>, Broken> {
         let whole = AssertUnwindSafe(self.transaction(batch)).catch_unwind().await;
         match whole {
@@ -123,89 +125,95 @@ impl Inbox {
     async fn transaction(&self, batch: &[&Received]) -> Result<Vec<Verdict>, DbError> {
         let now = self.clock.now();
         // The same message twice in a batch is dealt with once.
-        let mut first: HashMap<MessageId, usize> = HashMap::with_capacity(batch.len());
-        for (index, message) in batch.iter().enumerate() {
-            first.entry(message.id).or_insert(index);
-        }
-        let unique: Vec<(&Received, Key)> = batch
-            .iter()
-            .enumerate()
-            .filter(|(index, message)| first.get(&message.id) == Some(index))
-            .map(|(_, message)| (*message, key(message)))
-            .collect();
-        let keys: Vec<&Key> = unique.iter().map(|(_, key)| key).collect();
-        let readable = unique.iter().filter_map(|(message, _)| message.content.as_ref().ok());
-        let wanted = deliver::wanted(readable);
-        let lease_until = later(now, self.config.inbox.lease_ms);
-        let (tx, claims, names) =
-            delivery::open(&self.db, SERVICE, &keys, &wanted, now, lease_until).await?;
-        let claims: HashMap<Key, Claim> =
-            claims.into_iter().map(|claim| (claim.key.clone(), claim)).collect();
-        let (won, lost): (Vec<_>, Vec<_>) =
-            unique.iter().partition(|(_, key)| claims.contains_key(key));
-        let lost: Vec<&Key> = lost.into_iter().map(|(_, key)| key).collect();
-        let verdicts = self.refused(&tx, &lost, now).await?;
-        if won.is_empty() {
-            tx.rollback().await?;
-        } else {
-            let (told, effects) = self.work(&tx, &won, &claims, &names, now).await?;
-            delivery::close(tx, SERVICE, &effects, now).await?;
-            self.report(&won, &told, now);
-        }
+        let mut seen = HashSet::with_capacity(batch.len());
+        let unique: Vec<&Received> =
+            batch.iter().copied().filter(|message| seen.insert(message.id)).collect();
+        let (told, effects) = self.compose(&unique, now).await?;
+        let won = delivery::tell(&self.db, SERVICE, &effects, now).await?;
+        let won: HashSet<MessageId> = won.into_iter().collect();
+        let lost = unique.iter().filter(|message| !won.contains(&message.id));
+        let lost: Vec<Key> = lost.map(|message| key(message)).collect();
+        let verdicts = self.refused(&lost, now).await?;
+        let done = unique.iter().zip(&told).filter(|(message, _)| won.contains(&message.id));
+        self.report(done.map(|(message, told)| (*message, told)), now);
         Ok(batch
             .iter()
             .map(|message| verdicts.get(&key(message)).copied().unwrap_or(Verdict::Ack))
             .collect())
     }
 
+    /// What each of the messages comes to if its claim is won, and all that is to be written then.
+    async fn compose(
+        &self,
+        messages: &[&Received],
+        now: Timestamp,
+    ) -> Result<(Vec<Told>, Effects), DbError> {
+        let readable = messages.iter().filter_map(|message| message.content.as_ref().ok());
+        let wanted = deliver::wanted(readable);
+        let (conn, names) = self.names(&wanted).await?;
+        let mut effects = Effects::default();
+        let mut outcomes = Vec::with_capacity(messages.len());
+        for message in messages {
+            let (told, entries, rest) = match &message.content {
+                Ok(content) => {
+                    deliver::deliver(&conn, self.ids, now, &names, message, content).await?
+                }
+                Err(defect) => (Told::Never(defect.clone()), Vec::new(), None),
+            };
+            effects.entries.extend(entries.into_iter().map(|entry| (message.id, entry)));
+            effects.ends.push(self.end(message, &told, rest, now));
+            outcomes.push(told);
+        }
+        Ok((outcomes, effects))
+    }
+
+    /// Names, and the connection that they came from; one that died in the pool is replaced once.
+    async fn names(&self, wanted: &Wanted) -> Result<(Object, Names), DbError> {
+        let conn = self.db.get().await?;
+        match notification::names(&conn, wanted).await {
+            Err(DbError::Unavailable(_)) => {
+                let conn = self.db.get().await?;
+                let names = notification::names(&conn, wanted).await?;
+                Ok((conn, names))
+            }
+            names => Ok((conn, names?)),
+        }
+    }
+
+    fn end(
+        &self,
+        message: &Received,
+        told: &Told,
+        rest: Option<RawMessage>,
+        now: Timestamp,
+    ) -> End {
+        let Key { stream, .. } = key(message);
+        let (status, error, letter) = match told {
+            Told::Yes => (ProcessingStatus::Processed, None, None),
+            Told::Nobody(why) => (ProcessingStatus::Skipped, Some((*why).to_owned()), None),
+            Told::Never(defect) => {
+                let why = defect.reason();
+                let letter = self.letter(SERVICE.name(), message, why, 1, now);
+                (ProcessingStatus::Failed, Some(why.to_owned()), Some(letter))
+            }
+        };
+        End { message: message.id, stream, status, error, letter, rest }
+    }
+
     /// What becomes of messages whose claim was not won: those that are done are done; those that
     /// somebody works on, or that are not due yet, come again, never acknowledged unseen.
     async fn refused(
         &self,
-        tx: &Conn,
-        lost: &[&Key],
+        lost: &[Key],
         now: Timestamp,
     ) -> Result<HashMap<Key, Verdict>, DbError> {
         if lost.is_empty() {
             return Ok(HashMap::new());
         }
-        let entries = inbox::find(tx, SERVICE, lost).await?;
+        let keys: Vec<&Key> = lost.iter().collect();
+        let entries = inbox::find(&*self.db.get().await?, SERVICE, &keys).await?;
         count("duplicate", lost.len());
         Ok(entries.into_iter().map(|entry| (entry.key.clone(), verdict(&entry, now))).collect())
-    }
-
-    /// What each of the claimed messages came to, and everything that is to be written of it.
-    async fn work(
-        &self,
-        tx: &Conn,
-        won: &[&(&Received, Key)],
-        claims: &HashMap<Key, Claim>,
-        names: &Names,
-        now: Timestamp,
-    ) -> Result<(Vec<Told>, Effects), DbError> {
-        let readable: Vec<(&Received, &Content)> = won
-            .iter()
-            .filter_map(|(message, _)| Some((*message, message.content.as_ref().ok()?)))
-            .collect();
-        let mut effects = Effects::default();
-        let delivered = deliver::deliver(tx, self.ids, now, names, &readable, &mut effects);
-        let mut delivered = delivered.await?.into_iter();
-        let mut outcomes = Vec::with_capacity(won.len());
-        for (message, key) in won {
-            let told = match &message.content {
-                Ok(_) => delivered.next().unwrap_or(Told::Nobody("nothing to tell")),
-                Err(defect) => Told::Never(defect.clone()),
-            };
-            let Some(claim) = claims.get(key) else { continue };
-            if let Told::Never(defect) = &told {
-                let attempts = claim.attempts;
-                let letter = self.letter(SERVICE.name(), message, defect.reason(), attempts, now);
-                effects.letters.push(letter);
-            }
-            effects.ends.push(end(claim, &told, now));
-            outcomes.push(told);
-        }
-        Ok((outcomes, effects))
     }
 
     /// One more failed attempt of a message; after the last it goes to the dead letters.
@@ -215,10 +223,9 @@ impl Inbox {
         let key = key(message);
         let tx = self.db.begin().await?;
         let lease_until = later(now, settings.lease_ms);
-        let claim = inbox::claim(&tx, SERVICE, &[&key], now, lease_until).await?.pop();
-        let Some(claim) = claim else {
-            let verdicts = self.refused(&tx, &[&key], now).await?;
+        let Some(claim) = inbox::claim(&tx, SERVICE, &key, now, lease_until).await? else {
             tx.rollback().await?;
+            let verdicts = self.refused(std::slice::from_ref(&key), now).await?;
             return Ok(verdicts.get(&key).copied().unwrap_or(Verdict::Ack));
         };
         let attempts = u32::try_from(claim.attempts).unwrap_or(1);
@@ -241,7 +248,7 @@ impl Inbox {
             next_attempt_at: (!dead).then(|| later(now, delay_ms / 2)),
             dead_at: dead.then_some(now),
         };
-        inbox::finish(&tx, SERVICE, &[end], now).await?;
+        inbox::finish(&tx, SERVICE, &end, now).await?;
         tx.commit().await?;
         count(if dead { "dead" } else { "retried" }, 1);
         let retry = Verdict::Retry(Duration::from_millis(delay_ms));
@@ -278,10 +285,10 @@ impl Inbox {
     }
 
     /// After the commit: logs, counts, and how long messages took from their cause to here.
-    fn report(&self, won: &[&(&Received, Key)], told: &[Told], now: Timestamp) {
+    fn report<'a>(&self, done: impl Iterator<Item = (&'a Received, &'a Told)>, now: Timestamp) {
         let latency = metrics::histogram!("message_delivery_seconds");
         let mut to_many = false;
-        for ((message, _), told) in won.iter().zip(told) {
+        for (message, told) in done {
             log(message, told);
             if let Some(created_at) = message.created_at {
                 latency.record(now.duration_since(created_at).as_secs_f64().max(0.0));
@@ -313,18 +320,6 @@ fn verdict(entry: &Entry, now: Timestamp) -> Verdict {
     let due = entry.lease_until.max(entry.next_attempt_at).unwrap_or(now);
     let wait = due.duration_since(now).max(jiff::SignedDuration::from_millis(1));
     Verdict::Retry(Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(1)))
-}
-
-fn end(claim: &Claim, told: &Told, now: Timestamp) -> Finish {
-    let (status, error, dead_at) = match told {
-        Told::Yes => (ProcessingStatus::Processed, None, None),
-        Told::Nobody(why) => (ProcessingStatus::Skipped, Some((*why).to_owned()), None),
-        Told::Never(defect) => {
-            (ProcessingStatus::Failed, Some(defect.reason().to_owned()), Some(now))
-        }
-    };
-    let key = claim.key.clone();
-    Finish { key, fence: claim.fence, status, error, next_attempt_at: None, dead_at }
 }
 
 /// The documented log line (S4.40), below the default level because there are thousands a second.

@@ -10,7 +10,6 @@ use crate::domain::fact::{Fact, FactKind};
 use crate::domain::ids::{BookingId, MessageId, NotificationId, UserId};
 use crate::domain::message::{Content, Defect, FanOut, Received};
 use crate::domain::notification::{Notification, compose};
-use crate::postgres::delivery::Effects;
 use crate::postgres::notification::{self, Names, Wanted};
 use crate::postgres::outbox::RawMessage;
 use crate::postgres::{Conn, DbError};
@@ -67,70 +66,63 @@ pub fn wanted<'a>(contents: impl Iterator<Item = &'a Content>) -> Wanted {
     wanted
 }
 
-/// Adds what the messages tell to the effects, and says what each came to, in their order. Reads
-/// only for a message to many.
+/// What a message comes to: entries of inboxes, and what is left of a message to many. Reads only
+/// for the latter.
 ///
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn deliver(
-    tx: &Conn,
+    conn: &Conn,
     ids: Ids,
     now: Timestamp,
     names: &Names,
-    batch: &[(&Received, &Content)],
-    effects: &mut Effects,
-) -> Result<Vec<Told>, DbError> {
-    let mut told = Vec::with_capacity(batch.len());
-    for (received, content) in batch {
-        let fact = &content.fact;
-        let outcome = match fact.user_id {
-            Some(user) => match names.users.get(&user.0) {
-                Some(true) => {
-                    let id = NotificationId(place(ids, received.id));
-                    let one = entry(id, (received.id, caused_at(received, now)), user, fact, names);
-                    effects.entries.push(one);
-                    Told::Yes
-                }
-                Some(false) => Told::Nobody("the account was closed"),
-                None => Told::Never(Defect::new(format!("there is no user {user}"))),
-            },
-            None if fact.kind == FactKind::InvitationReceived => {
-                Told::Nobody("nobody has an account with the invited address yet")
-            }
-            None => {
-                part(tx, (ids, now), received, content, names, effects).await?;
-                Told::Yes
-            }
-        };
-        told.push(outcome);
-    }
-    Ok(told)
+    received: &Received,
+    content: &Content,
+) -> Result<(Told, Vec<Notification>, Option<RawMessage>), DbError> {
+    let fact = &content.fact;
+    let Some(user) = fact.user_id else {
+        if fact.kind == FactKind::InvitationReceived {
+            let nobody = Told::Nobody("nobody has an account with the invited address yet");
+            return Ok((nobody, Vec::new(), None));
+        }
+        let (entries, rest) = part(conn, (ids, now), received, content, names).await?;
+        return Ok((Told::Yes, entries, rest));
+    };
+    let told = match names.users.get(&user.0) {
+        Some(true) => {
+            let id = NotificationId(place(ids, received.id));
+            let one = entry(id, (received.id, caused_at(received, now)), user, fact, names);
+            return Ok((Told::Yes, vec![one], None));
+        }
+        Some(false) => Told::Nobody("the account was closed"),
+        None => Told::Never(Defect::new(format!("there is no user {user}"))),
+    };
+    Ok((told, Vec::new(), None))
 }
 
 /// Tells the next part of everybody with an active booking; what is left becomes a message of its
 /// own, so that a large event is no large transaction.
 async fn part(
-    tx: &Conn,
+    conn: &Conn,
     (ids, now): (Ids, Timestamp),
     received: &Received,
     content: &Content,
     names: &Names,
-    effects: &mut Effects,
-) -> Result<(), DbError> {
+) -> Result<(Vec<Notification>, Option<RawMessage>), DbError> {
     let fact = &content.fact;
-    let Some(event) = fact.event_id else { return Ok(()) };
+    let Some(event) = fact.event_id else { return Ok((Vec::new(), None)) };
     let begin = FanOut { origin: received.id, after: BookingId(Uuid::nil()) };
     let FanOut { origin, after } = content.fan_out.unwrap_or(begin);
     let caused_at = caused_at(received, now);
-    let bookers = notification::bookers(tx, event, after, PART).await?;
-    for (booking, user) in &bookers {
+    let bookers = notification::bookers(conn, event, after, PART).await?;
+    let entries = bookers.iter().map(|(booking, user)| {
         let id = NotificationId(ids.beside(place(ids, origin)));
-        let mut one = entry(id, (origin, caused_at), *user, fact, names);
-        one.booking_id = Some(*booking);
-        effects.entries.push(one);
-    }
+        let one = entry(id, (origin, caused_at), *user, fact, names);
+        Notification { booking_id: Some(*booking), ..one }
+    });
+    let entries = entries.collect();
     let full = i64::try_from(bookers.len()).unwrap_or(PART) >= PART;
-    let Some((last, _)) = bookers.last().filter(|_| full) else { return Ok(()) };
+    let Some((last, _)) = bookers.last().filter(|_| full) else { return Ok((entries, None)) };
     let rest = Rest {
         r#type: fact.kind.name(),
         event_id: Some(event.0),
@@ -140,8 +132,7 @@ async fn part(
         after_booking_id: last.0,
         received,
     };
-    effects.rests.push(rest.message(MessageId(ids.uuid()), fact, now));
-    Ok(())
+    Ok((entries, Some(rest.message(MessageId(ids.uuid()), fact, now))))
 }
 
 /// Where entries about a message stand in an inbox. Consumers compete, so that a message may be
