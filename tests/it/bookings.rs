@@ -149,30 +149,6 @@ async fn what_makes_no_sense_for_the_event_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn seats_that_somebody_holds_are_theirs() {
-    let server = TestServer::start().await;
-    let organizer = server.organizer().await;
-    let event = server.event(&organizer, json!({"seating": "numbered"})).await;
-    let (ana, ben) = (server.person().await, server.person().await);
-    for seat in [3, 4] {
-        let key = format!("event:{{{event}}}:hold:{seat}");
-        let mut set = redis::cmd("SET");
-        set.arg(key).arg("token-of-ana").arg("EX").arg(60);
-        set.exec_async(&mut server.redis()).await.unwrap();
-    }
-    let refused = server.take(&ben, event, &[4, 5]).await.refused(409, "seats_unavailable");
-    assert_eq!(refused.body["unavailable"], json!([4]));
-    let other = json!({"event_id": event, "seat_numbers": [3], "hold_token": "another"});
-    server.booking(&ben, other).send().await.refused(409, "hold_expired");
-    let path = format!("/events/{event}/seats");
-    let seats = server.call("GET", &path).send().await.expect(200).body;
-    assert_eq!(seats["held"], json!([3, 4]));
-    let own = json!({"event_id": event, "seat_numbers": [3, 4], "hold_token": "token-of-ana"});
-    server.booking(&ana, own).send().await.expect(201);
-    server.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelling_gives_seats_back_once() {
     let server = TestServer::start().await;
     let organizer = server.organizer().await;
