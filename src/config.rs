@@ -50,6 +50,7 @@ section!(
         redis: Redis,
         rabbitmq: Rabbit,
         booking: Booking,
+        holds: Holds,
         relay: Relay,
         inbox: Inbox,
         reconciler: Reconciler,
@@ -144,6 +145,18 @@ section!(
         queue_max: usize,
         answer_timeout_ms: u64,
         lease_ms: u64,
+    }
+);
+section!(
+    /// Seats that are held while somebody decides.
+    Holds {
+        ttl_ms: u64,
+        grace_ms: u64,
+        renewals_max: u32,
+        age_max_ms: u64,
+        per_address_max: u32,
+        per_event_percent: u32,
+        ticket_seconds: u32,
     }
 );
 section!(
@@ -375,6 +388,8 @@ impl Config {
             (self.limits.address_per_second, "limits.address_per_second"),
             (self.limits.address_burst, "limits.address_burst"),
             (self.limits.sign_in_per_minute, "limits.sign_in_per_minute"),
+            (self.holds.per_address_max, "holds.per_address_max"),
+            (self.holds.ticket_seconds, "holds.ticket_seconds"),
             (self.relay.batch_max, "relay.batch_max"),
             (self.relay.attempts_max, "relay.attempts_max"),
             (self.inbox.attempts_max, "inbox.attempts_max"),
@@ -393,6 +408,17 @@ impl Config {
             (1..=4096).contains(&self.booking.batch_max),
             "booking.batch_max",
             "must be between 1 and 4096",
+        );
+        require(self.holds.ttl_ms > 0, "holds.ttl_ms", "must be above 0");
+        require(
+            self.holds.age_max_ms >= self.holds.ttl_ms,
+            "holds.age_max_ms",
+            "must not be below holds.ttl_ms",
+        );
+        require(
+            (1..=100).contains(&self.holds.per_event_percent),
+            "holds.per_event_percent",
+            "must be between 1 and 100",
         );
         require(self.booking.queue_max > 0, "booking.queue_max", "must be above 0");
         require(

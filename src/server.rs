@@ -23,6 +23,7 @@ use crate::actors::supervisor::Supervisor;
 use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::{Desk, Intake};
 use crate::app::events::board::Board;
+use crate::app::holds::Houses;
 use crate::app::{App, vitals};
 use crate::clock::{Clock, Ids};
 use crate::config::{Config, Role};
@@ -219,6 +220,7 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
         redis: Redis::new(&config.redis)?,
         desk,
         board: Board::default(),
+        houses: Houses::default(),
         wakes: Wakes::default(),
         background: supervisor.background(),
         passwords: Passwords::new(&config.auth),

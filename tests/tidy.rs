@@ -103,7 +103,11 @@ fn header(file: &File, broken: &mut String) {
     if path.ends_with(".rs") && !file.text.starts_with("//! ") {
         let _ = writeln!(broken, "{path}: must open with `//!` saying why it exists");
     }
-    if path.ends_with(".lua") {
+    let is_part = path.rsplit('/').next().is_some_and(|name| name.starts_with("part_"));
+    if path.ends_with(".lua") && is_part && !file.text.starts_with("-- Part of ") {
+        let _ = writeln!(broken, "{path}: must open with what it is part of");
+    }
+    if path.ends_with(".lua") && !is_part {
         let name = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".lua");
         let keys = name.rsplit('-').next().and_then(|count| count.parse::<usize>().ok());
         let used = (1..20).take_while(|key| file.text.contains(&format!("KEYS[{key}]"))).count();
@@ -240,6 +244,7 @@ fn each_rule_fails_when_it_is_broken() {
         ("src/app/a.rs", &long_line, "columns"),
         ("src/app/a.rs", &long_file, "lines; at most"),
         ("src/redis/lua/take-2.lua", "-- Takes.\nreturn KEYS[1]\n", "uses 1 keys"),
+        ("src/redis/lua/part_a.lua", "local a = 1\n", "what it is part of"),
         ("migrations/V1__a.sql", "CREATE TABLE a ();\n", "must open with a comment"),
     ];
     for (path, text, complaint) in cases {

@@ -1,7 +1,7 @@
 //! The second half of a desk lane: settles whatever queued up while the previous commit ran in one
 //! transaction, answers everybody, and tells those who show the outcome.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,9 +11,9 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::{Actor, Next};
 use crate::app::Origin;
 use crate::app::bookings::desk::{Command, Job, Outcome};
-use crate::app::bookings::gate::Admitted;
+use crate::app::bookings::gate::{Admitted, HeldSeats};
 use crate::app::bookings::settle::{Aftermath, Settled, Settler};
-use crate::app::bookings::show::{Held, Notice, Publication};
+use crate::app::bookings::show::{Held, Lease, Notice, Publication};
 use crate::app::once::Answer;
 use crate::domain::ids::EventId;
 use crate::wake::{Wake, Wakes};
@@ -35,29 +35,29 @@ pub struct BookingDesk {
     pub wakes: Wakes,
     /// Most commands in one commit.
     pub batch_max: usize,
-    /// Events that could not be served to the end in one commit.
-    pub again: VecDeque<EventId>,
+    /// Events that could not be served to the end in one commit, and the seats held there.
+    pub again: VecDeque<(EventId, BTreeSet<u32>)>,
 }
 
 impl Actor for BookingDesk {
     async fn step(&mut self) -> anyhow::Result<Next> {
-        let (jobs, leases) = self.take().await;
+        let Admitted { jobs, leases, held } = self.take().await;
         if jobs.is_empty() && leases.is_empty() {
             return Ok(Next::Rest);
         }
         let started = Instant::now();
-        let settled = self.settler.settle(&jobs).await;
+        let settled = self.settler.settle(&jobs, &held).await;
         let took = started.elapsed().as_secs_f64();
         metrics::histogram!("desk_batch_seconds").record(took);
         metrics::histogram!("desk_batch_size").record(u32::try_from(jobs.len()).unwrap_or(0));
         let Settled { answers, aftermath, messages } = settled;
-        let mut held = Vec::new();
+        let mut later = Vec::new();
         for (job, answer) in jobs.into_iter().zip(answers) {
             let is_new = matches!(answer, Ok(Answer::Fresh(Outcome::Booking(_))));
             let may_give_back = !(is_new && matches!(job.command, Command::Book { .. }));
             let answer = Held { to: job.answer, answer };
             if may_give_back {
-                held.push(answer);
+                later.push(answer);
             } else {
                 answer.give();
             }
@@ -66,8 +66,8 @@ impl Actor for BookingDesk {
             self.wakes.busy.touch(self.settler.clock.now().as_millisecond());
             self.wakes.outbox_relay.ring();
         }
-        self.show(aftermath, leases);
-        self.answer(held);
+        self.show(aftermath, leases, &held);
+        self.answer(later);
         Ok(Next::Again)
     }
 
@@ -78,37 +78,57 @@ impl Actor for BookingDesk {
 
 impl BookingDesk {
     /// Whatever waits, in whole groups, up to about `batch_max` commands.
-    async fn take(&mut self) -> (Vec<Job>, Vec<(EventId, String)>) {
-        let mut jobs = Vec::new();
-        let mut leases = Vec::new();
-        while let Some(event) = self.again.pop_front() {
-            jobs.push(sweep(event));
+    async fn take(&mut self) -> Admitted {
+        let mut all = Admitted::default();
+        while let Some((event, held)) = self.again.pop_front() {
+            all.jobs.push(sweep(event));
+            all.held.insert(event, held);
         }
         let mut queue = self.queue.lock().await;
-        while jobs.len() < self.batch_max {
+        while all.jobs.len() < self.batch_max {
             let Ok(mut admitted) = queue.try_recv() else { break };
-            jobs.append(&mut admitted.jobs);
-            leases.append(&mut admitted.leases);
+            all.jobs.append(&mut admitted.jobs);
+            all.leases.append(&mut admitted.leases);
+            // The later look is the better one.
+            all.held.extend(admitted.held);
         }
-        (jobs, leases)
+        all
     }
 
     /// Publishes what changed. A full queue loses nothing: counters are absolute, and the
     /// reconciler finds what was not shown; so do leases that are not settled: they lapse.
-    fn show(&mut self, aftermath: Vec<Aftermath>, mut leases: Vec<(EventId, String)>) {
+    fn show(
+        &mut self,
+        aftermath: Vec<Aftermath>,
+        mut leases: Vec<(EventId, Lease)>,
+        held: &HeldSeats,
+    ) {
+        // A batch that was settled one by one has several commits of one event: until the last of
+        // them is shown, nothing that it pinned may be had by others.
+        let mut commits: HashMap<EventId, usize> = HashMap::new();
+        for one in &aftermath {
+            *commits.entry(one.event).or_default() += 1;
+        }
         for one in aftermath {
             if one.unfinished {
-                self.again.push_back(one.event);
+                let held = held.get(&one.event).cloned().unwrap_or_default();
+                self.again.push_back((one.event, held));
             }
             if one.cancelled {
                 self.wakes.event_cascade.ring();
             }
-            let mine = leases.extract_if(.., |(event, _)| *event == one.event);
+            let left = commits.entry(one.event).and_modify(|left| *left -= 1).or_default();
+            let last = *left == 0;
+            let mine = leases.extract_if(.., |(event, _)| last && *event == one.event);
             let publication = Publication {
                 event: one.event,
                 base: one.versions.0,
                 version: one.versions.1,
                 available: one.available,
+                total: one.total,
+                freed: one.freed,
+                taken: one.taken,
+                cancelled: one.cancelled,
                 leases: mine.map(|(_, lease)| lease).collect(),
                 queue: one.queue,
             };

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Actor, Next};
 use crate::app::bookings::desk::Intake;
-use crate::app::bookings::gate::{self, Admitted};
+use crate::app::bookings::gate::{self, Admitted, Lives};
 use crate::clock::Ids;
 use crate::redis::Redis;
 use crate::wake::Wake;
@@ -25,8 +25,8 @@ pub struct BookingGate {
     pub ids: Ids,
     /// Most commands in one round trip.
     pub batch_max: usize,
-    /// How long a lease lives.
-    pub lease_ms: u64,
+    /// How long leases live.
+    pub lives: Lives,
 }
 
 impl Actor for BookingGate {
@@ -38,7 +38,7 @@ impl Actor for BookingGate {
         if jobs.is_empty() {
             return Ok(Next::Rest);
         }
-        let admitted = gate::admit(&self.redis, self.ids, self.lease_ms, jobs).await;
+        let admitted = gate::admit(&self.redis, self.ids, self.lives, jobs).await;
         room.send(admitted);
         self.desk_wake.ring();
         Ok(Next::Again)

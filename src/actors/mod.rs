@@ -5,6 +5,7 @@ pub mod booking_desk;
 pub mod booking_gate;
 pub mod dead_collector;
 pub mod event_cascade;
+pub mod hold_sweeper;
 pub mod housekeeper;
 pub mod janitor;
 pub mod lost_mail;

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod error;
 pub mod events;
 pub mod forget;
+pub mod holds;
 pub mod integrity;
 pub mod messages;
 pub mod notifications;
@@ -22,6 +23,7 @@ pub use self::error::{Error, Result};
 use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::Desk;
 use crate::app::events::board::Board;
+use crate::app::holds::Houses;
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
 use crate::postgres::Db;
@@ -39,6 +41,8 @@ pub struct App {
     pub desk: Desk,
     /// Where people watch seats change.
     pub board: Board,
+    /// What is known of events whose seats are held.
+    pub houses: Houses,
     /// Time.
     pub clock: Clock,
     /// Randomness.

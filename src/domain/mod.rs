@@ -9,6 +9,7 @@ pub mod event;
 pub mod event_draft;
 pub mod event_patch;
 pub mod fact;
+pub mod hold;
 pub mod ids;
 pub mod inventory;
 pub mod message;

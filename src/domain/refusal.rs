@@ -1,6 +1,8 @@
 //! Every reason we say no. A refusal is data with a stable code, not a fault: nothing is broken,
 //! nothing was changed, and the caller can act on it.
 
+use super::hold::HoldLimit;
+
 /// One thing wrong with one field of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
@@ -95,6 +97,10 @@ pub enum Refusal {
     SeatsUnavailable(Vec<u32>),
     /// The hold token expired, was lost, or does not own the seats.
     HoldExpired,
+    /// So many seats may not be held at once.
+    HoldLimit(HoldLimit),
+    /// The hold was renewed as often, or is as old, as it may be.
+    RenewalsExhausted,
     /// The booking is cancelled.
     BookingCancelled,
     /// The booking is not in the waitlist.
@@ -136,6 +142,10 @@ impl Refusal {
             Self::SoldOut => "sold_out",
             Self::SeatsUnavailable(_) => "seats_unavailable",
             Self::HoldExpired => "hold_expired",
+            Self::HoldLimit(HoldLimit::User) => "hold_limit_user",
+            Self::HoldLimit(HoldLimit::Address) => "hold_limit_address",
+            Self::HoldLimit(HoldLimit::Event) => "hold_limit_event",
+            Self::RenewalsExhausted => "renewals_exhausted",
             Self::BookingCancelled => "booking_cancelled",
             Self::NotWaiting => "not_waiting",
             Self::IdempotencyMismatch => "idempotency_mismatch",

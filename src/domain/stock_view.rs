@@ -11,6 +11,12 @@ pub struct Snapshot {
     pub version: i64,
     /// Seats available to newcomers.
     pub available: u32,
+    /// All seats.
+    pub total: u32,
+    /// Whether seats have numbers.
+    pub numbered: bool,
+    /// Numbered seats that are somebody's, ascending; empty with general seating.
+    pub taken: Vec<u32>,
     /// Who waits, first in line first.
     pub waiting: Vec<UserId>,
 }

@@ -311,7 +311,7 @@ fn party(seats: Option<i64>, numbers: Option<Vec<i64>>, errors: &mut FieldErrors
     }
 }
 
-fn seat_numbers(raw: &[i64], errors: &mut FieldErrors) -> Vec<u32> {
+pub(super) fn seat_numbers(raw: &[i64], errors: &mut FieldErrors) -> Vec<u32> {
     let most = usize::try_from(MAX_SEATS_MAX).unwrap_or(usize::MAX);
     if raw.is_empty() || raw.len() > most {
         let detail = format!("must name 1 to {MAX_SEATS_MAX} seats");

@@ -99,7 +99,7 @@ impl Limits {
     }
 
     /// The client's address, unless it is exempt; of IPv6 the /64, which one customer has.
-    fn address_to_count(&self, request: &HttpRequest) -> Option<IpAddr> {
+    pub fn address_to_count(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip().to_canonical();
         let client = self.client(peer, request.headers());
         match client {

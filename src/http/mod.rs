@@ -13,6 +13,7 @@ pub mod event_body;
 pub mod events;
 pub mod guard;
 pub mod health;
+pub mod holds;
 pub mod invitations;
 pub mod limits;
 pub mod metrics;
@@ -48,6 +49,7 @@ fn api(cfg: &mut ServiceConfig<'_>) {
         .configure(api_keys::routes)
         .configure(bookings::routes)
         .configure(events::routes)
+        .configure(holds::routes)
         .configure(invitations::routes)
         .configure(notifications::routes)
         .configure(organizations::routes)

@@ -173,6 +173,30 @@ pub const CATALOGUE: &[(&str, u16, &str, &str)] = &[
         "The hold token is not good any more or does not own these seats. Hold them again.",
     ),
     (
+        "hold_limit_user",
+        409,
+        "You hold as many seats as you may",
+        "One person can hold as many seats of an event as one booking may have. Let some go, or book them.",
+    ),
+    (
+        "hold_limit_address",
+        409,
+        "Too many seats are held from your address",
+        "See holds.per_address_max. Seats can be booked directly, without holding them.",
+    ),
+    (
+        "hold_limit_event",
+        409,
+        "Too many seats of the event are held",
+        "See holds.per_event_percent. Seats can be booked directly, without holding them; or try again when some are booked or let go.",
+    ),
+    (
+        "renewals_exhausted",
+        409,
+        "The hold cannot be renewed any more",
+        "It was renewed as often, or is as old, as it may be. It stands until it expires: book, or let the seats go.",
+    ),
+    (
         "booking_cancelled",
         409,
         "The booking is cancelled",

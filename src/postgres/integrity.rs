@@ -8,9 +8,15 @@ use super::{Conn, DbError, Statements as _};
 use crate::domain::ids::{EventId, UserId};
 use crate::domain::stock_view::Snapshot;
 
-const SUMS: &str = "SELECT id, available_slots, inventory_version, waitlist_length FROM events
+const SUMS: &str = "SELECT id, available_slots, inventory_version, waitlist_length,
+        CASE WHEN seating = 'numbered' THEN confirmed_seats ELSE 0 END AS sold FROM events
     WHERE status = 'published' AND id > $1 ORDER BY id LIMIT $2";
-const SNAPSHOT: &str = "SELECT e.available_slots, e.inventory_version,
+const SNAPSHOT: &str = "SELECT e.available_slots, e.inventory_version, e.capacity,
+        e.seating = 'numbered' AS numbered,
+        CASE WHEN e.seating = 'numbered'
+             THEN ARRAY(SELECT s.seat_number FROM booking_seats s WHERE s.event_id = e.id
+                        ORDER BY s.seat_number)
+             ELSE '{}'::int[] END AS taken,
         ARRAY(SELECT b.user_id FROM bookings b
               WHERE b.event_id = e.id AND b.status = 'waitlisted'
               ORDER BY b.waiting_number) AS waiting
@@ -50,6 +56,8 @@ pub struct Sums {
     pub version: i64,
     /// Parties waiting.
     pub waiting: u32,
+    /// Numbered seats that are somebody's.
+    pub sold: u32,
 }
 
 /// The sums of published events after `after`.
@@ -62,6 +70,7 @@ pub async fn sums(conn: &Conn, after: EventId, limit: i64) -> Result<Vec<Sums>, 
                 available: count(row.try_get("available_slots")?, "events", "available_slots")?,
                 version: row.try_get("inventory_version")?,
                 waiting: count(row.try_get("waitlist_length")?, "events", "waitlist_length")?,
+                sold: count(row.try_get("sold")?, "events", "confirmed_seats")?,
             })
         })
         .collect()
@@ -71,10 +80,17 @@ pub async fn sums(conn: &Conn, after: EventId, limit: i64) -> Result<Vec<Sums>, 
 pub async fn snapshot(conn: &Conn, event: EventId) -> Result<Option<Snapshot>, DbError> {
     let Some(row) = conn.row(SNAPSHOT, &[&event.0]).await? else { return Ok(None) };
     let waiting: Vec<Uuid> = row.try_get("waiting")?;
+    let taken: Vec<i32> = row.try_get("taken")?;
     Ok(Some(Snapshot {
         event,
         version: row.try_get("inventory_version")?,
         available: count(row.try_get("available_slots")?, "events", "available_slots")?,
+        total: count(row.try_get("capacity")?, "events", "capacity")?,
+        numbered: row.try_get("numbered")?,
+        taken: taken
+            .into_iter()
+            .map(|number| count(number, "booking_seats", "seat_number"))
+            .collect::<Result<_, _>>()?,
         waiting: waiting.into_iter().map(UserId).collect(),
     }))
 }

@@ -1,10 +1,11 @@
 //! The gate before the desk: refuses early what cannot succeed, in one round trip for a whole
-//! batch. It never says yes: PostgreSQL does.
+//! batch, and pins the numbered seats of the rest. It never says yes: PostgreSQL does.
 
 use redis::{Pipeline, Value};
 
+use super::stock::Lease;
 use super::{Away, Link, keys, scripts};
-use crate::domain::ids::EventId;
+use crate::domain::ids::{EventId, UserId};
 
 /// One request as the gate sees it.
 #[derive(Clone, Debug)]
@@ -15,8 +16,8 @@ pub struct Ask {
     pub waitlist: bool,
     /// Which seats, if it chooses.
     pub numbers: Vec<u32>,
-    /// The hold that the party books from.
-    pub hold_token: Option<String>,
+    /// The hold that the party books from, and who asks.
+    pub hold: Option<(String, UserId)>,
 }
 
 /// What the gate says.
@@ -24,10 +25,14 @@ pub struct Ask {
 pub enum Pass {
     /// Go on to the desk.
     Through,
+    /// Go on; these seats are kept for it, which did not choose.
+    Wish(Vec<u32>),
+    /// Go on; it holds the seats.
+    Holds,
     /// Too few seats, and the party would not wait.
     SoldOut,
-    /// Somebody else holds these seats.
-    Held(Vec<u32>),
+    /// These seats are sold, held or being booked.
+    Gone(Vec<u32>),
     /// The hold token does not hold all of the seats.
     HoldLost,
 }
@@ -39,26 +44,42 @@ pub struct Group {
     pub event: EventId,
     /// Names the lease that those let through share.
     pub lease: String,
-    /// The requests, in order.
+    /// The requests, in order. None: only what is held is asked for.
     pub asks: Vec<Ask>,
 }
 
-/// Asks for all groups at once. A group's answer is `None` when Redis knows nothing it can be
-/// believed about the event (cold): then all its requests go through, unleased.
+/// What is said to a group.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// To each request; `None` when Redis knows nothing it can be believed about the event (cold):
+    /// then all go through, unleased.
+    pub passes: Option<Vec<Pass>>,
+    /// What was leased.
+    pub lease: Lease,
+    /// Numbered seats that are held.
+    pub held: Vec<u32>,
+}
+
+/// How long what is let through stays so if nobody settles it.
+#[derive(Clone, Copy, Debug)]
+pub struct Lives {
+    /// Leases on counts.
+    pub lease_ms: u64,
+    /// Pins on numbered seats: as long as a commit may take.
+    pub pin_ms: u64,
+}
+
+/// Asks for all groups at once.
 ///
 /// # Errors
 /// When Redis is away.
-pub async fn pass(
-    link: &Link,
-    groups: &[Group],
-    lease_ms: u64,
-) -> Result<Vec<Option<Vec<Pass>>>, Away> {
+pub async fn pass(link: &Link, groups: &[Group], lives: Lives) -> Result<Vec<Answer>, Away> {
     let Some((mut connection, epoch)) = link.believed().await? else {
-        return Ok(vec![None; groups.len()]);
+        return Ok(vec![Answer::default(); groups.len()]);
     };
     let mut pipeline = Pipeline::new();
     for group in groups {
-        call(&mut pipeline, group, epoch, lease_ms);
+        call(&mut pipeline, group, epoch, lives);
     }
     let answers: Vec<Value> = scripts::run(&mut connection, &scripts::RESERVE, &pipeline)
         .await
@@ -67,73 +88,81 @@ pub async fn pass(
     groups.iter().map(|group| read(group, &mut answers)).collect()
 }
 
-fn call(pipeline: &mut Pipeline, group: &Group, epoch: i64, lease_ms: u64) {
-    let command = pipeline
-        .cmd("EVALSHA")
-        .arg(scripts::RESERVE.get_hash())
-        .arg(3)
-        .arg(keys::slots(group.event))
-        .arg(keys::state(group.event))
-        .arg(keys::leases(group.event))
-        .arg(epoch)
-        .arg(&group.lease)
-        .arg(lease_ms);
-    for ask in &group.asks {
-        command.arg(ask.seats).arg(u8::from(ask.waitlist));
+fn call(pipeline: &mut Pipeline, group: &Group, epoch: i64, lives: Lives) {
+    if !group.asks.is_empty() {
+        let command = pipeline
+            .cmd("EVALSHA")
+            .arg(scripts::RESERVE.get_hash())
+            .arg(3)
+            .arg(keys::state(group.event))
+            .arg(keys::slots(group.event))
+            .arg(keys::leases(group.event))
+            .arg(epoch)
+            .arg(&group.lease)
+            .arg(lives.lease_ms)
+            .arg(lives.pin_ms);
+        for ask in &group.asks {
+            match &ask.hold {
+                _ if ask.numbers.is_empty() => command.arg(ask.seats).arg(u8::from(ask.waitlist)),
+                Some((token, user)) => command.arg("h").arg(token).arg(user.to_string()),
+                None => command.arg("c").arg(u8::from(ask.waitlist)),
+            };
+            if !ask.numbers.is_empty() {
+                command.arg(ask.numbers.len()).arg(&ask.numbers);
+            }
+        }
     }
-    let wanted: Vec<String> = group.numbers().map(|n| keys::hold(group.event, n)).collect();
-    if !wanted.is_empty() {
-        pipeline.cmd("MGET").arg(wanted);
-    }
+    pipeline.cmd("ZRANGE").arg(keys::holds(group.event)).arg(0).arg(-1);
 }
 
-impl Group {
-    fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
-        self.asks.iter().flat_map(|ask| ask.numbers.iter().copied())
-    }
-}
-
-fn read(
-    group: &Group,
-    answers: &mut impl Iterator<Item = Value>,
-) -> Result<Option<Vec<Pass>>, Away> {
-    let verdict: Option<String> =
-        redis::from_redis_value(answers.next().unwrap_or(Value::Nil)).map_err(parsing)?;
-    let mut holders = if group.numbers().next().is_some() {
-        let holders: Vec<Option<String>> =
-            redis::from_redis_value(answers.next().unwrap_or(Value::Nil)).map_err(parsing)?;
-        holders.into_iter()
+fn read(group: &Group, answers: &mut impl Iterator<Item = Value>) -> Result<Answer, Away> {
+    let verdicts: Option<Vec<String>> = if group.asks.is_empty() {
+        None
     } else {
-        Vec::new().into_iter()
+        redis::from_redis_value(answers.next().unwrap_or(Value::Nil)).map_err(parsing)?
     };
-    let mut verdict = verdict.as_deref().map(str::chars);
-    let cold = verdict.is_none();
-    let passes: Vec<Pass> = group
-        .asks
-        .iter()
-        .map(|ask| {
-            let slots = verdict.as_mut().and_then(Iterator::next);
-            let held: Vec<(u32, Option<String>)> =
-                ask.numbers.iter().map(|n| (*n, holders.next().flatten())).collect();
-            judge(ask, slots, &held)
-        })
-        .collect();
-    let plain = passes.iter().all(|pass| *pass == Pass::Through);
-    Ok(if cold && plain { None } else { Some(passes) })
+    let held: Vec<u32> =
+        redis::from_redis_value(answers.next().unwrap_or(Value::Nil)).map_err(parsing)?;
+    let name = group.lease.clone();
+    let Some(verdicts) = verdicts else {
+        // Whatever was held belongs to a Redis that is gone.
+        let void = |ask: &Ask| if ask.hold.is_some() { Pass::HoldLost } else { Pass::Through };
+        let void: Vec<Pass> = group.asks.iter().map(void).collect();
+        let some = void.contains(&Pass::HoldLost);
+        let lease = Lease { name, seats: Vec::new() };
+        return Ok(Answer { passes: some.then_some(void), lease, held: Vec::new() });
+    };
+    let mut verdicts = verdicts.into_iter();
+    let said = verdicts.next().unwrap_or_default();
+    let mut lists = verdicts.map(|list| seats(&list));
+    let mut pinned = Vec::new();
+    let mut passes = Vec::with_capacity(group.asks.len());
+    for (ask, verdict) in group.asks.iter().zip(said.chars()) {
+        passes.push(match verdict {
+            '+' => {
+                pinned.extend(&ask.numbers);
+                Pass::Through
+            }
+            'P' => {
+                let wish = lists.next().unwrap_or_default();
+                pinned.extend(&wish);
+                Pass::Wish(wish)
+            }
+            'h' => {
+                pinned.extend(&ask.numbers);
+                Pass::Holds
+            }
+            '-' => Pass::SoldOut,
+            'S' => Pass::Gone(lists.next().unwrap_or_default()),
+            'x' => Pass::HoldLost,
+            _ => Pass::Through,
+        });
+    }
+    Ok(Answer { passes: Some(passes), lease: Lease { name, seats: pinned }, held })
 }
 
-fn judge(ask: &Ask, slots: Option<char>, held: &[(u32, Option<String>)]) -> Pass {
-    if let Some(token) = &ask.hold_token {
-        let owns_all = held.iter().all(|(_, holder)| holder.as_ref() == Some(token));
-        return if owns_all { Pass::Through } else { Pass::HoldLost };
-    }
-    let others: Vec<u32> =
-        held.iter().filter(|(_, holder)| holder.is_some()).map(|(number, _)| *number).collect();
-    if !others.is_empty() {
-        return Pass::Held(others);
-    }
-    // Of chosen seats the desk says which are taken; a count can be refused here.
-    if slots == Some('-') && ask.numbers.is_empty() { Pass::SoldOut } else { Pass::Through }
+fn seats(list: &str) -> Vec<u32> {
+    list.split(',').filter_map(|seat| seat.parse().ok()).collect()
 }
 
 fn parsing(error: redis::ParsingError) -> Away {

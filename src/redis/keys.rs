@@ -26,7 +26,26 @@ pub fn leases(event: EventId) -> String {
     format!("event:{{{event}}}:leases")
 }
 
-/// Who holds a seat: the hold token (S4.10).
-pub fn hold(event: EventId, seat: u32) -> String {
-    format!("event:{{{event}}}:hold:{seat}")
+/// Numbered seats that are held, by deadline. Who holds one is in `event:{id}:hold:{seat}` (S4.10)
+/// and in the other keys that `lua/part_holds.lua` lists: scripts alone write them.
+pub fn holds(event: EventId) -> String {
+    format!("event:{{{event}}}:holds")
+}
+
+/// Numbered seats that are sold: a bitmap.
+pub fn taken(event: EventId) -> String {
+    format!("event:{{{event}}}:taken")
+}
+
+/// Where every change of an event's seats is told.
+pub fn deltas(event: EventId) -> String {
+    format!("event:{{{event}}}:deltas")
+}
+
+/// Events in which seats may be held, by when to look at them.
+pub const HOLD_EVENTS: &str = "holds:events";
+
+/// Whom a ticket for a socket lets in.
+pub fn ticket(digest: &str) -> String {
+    format!("ticket:{digest}")
 }

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod link;
 pub mod scripts;
 pub mod stock;
+pub mod tickets;
 
 use std::time::Duration;
 

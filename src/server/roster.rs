@@ -12,6 +12,7 @@ use crate::actors::booking_desk::BookingDesk;
 use crate::actors::booking_gate::BookingGate;
 use crate::actors::dead_collector::DeadCollector;
 use crate::actors::event_cascade::EventCascade;
+use crate::actors::hold_sweeper::HoldSweeper;
 use crate::actors::housekeeper::Housekeeper;
 use crate::actors::janitor::Janitor;
 use crate::actors::lost_mail::LostMail;
@@ -26,6 +27,7 @@ use crate::actors::{Actor, Duty, Phase, Policy};
 use crate::app::App;
 use crate::app::accounts::{prune, revocations};
 use crate::app::bookings::desk::Intake;
+use crate::app::bookings::gate::Lives;
 use crate::app::bookings::settle::Settler;
 use crate::app::bookings::show::Notice;
 use crate::app::events::complete;
@@ -41,6 +43,8 @@ const AHEAD: usize = 64;
 const PUBLICATIONS: usize = 4096;
 /// How long an actor rests that is rung for all it does.
 const RUNG: Duration = Duration::from_secs(1);
+/// How often holds are looked through for those that are over.
+const EXPIRY: Duration = Duration::from_millis(250);
 /// How often queues and cancelled events are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How long a consumer rests without messages.
@@ -93,7 +97,10 @@ fn desk(supervisor: &Supervisor, app: &App, lanes: Vec<Intake>) -> anyhow::Resul
         let (queue, desk_wake) = (Arc::new(Mutex::new(queue)), Wake::default());
         let gate = {
             let (app, intake, desk_wake) = (app.clone(), intake.clone(), desk_wake.clone());
-            let (batch_max, lease_ms) = (config.batch_max, config.lease_ms);
+            let batch_max = config.batch_max;
+            // A caller waits no longer for a commit, and a lease bounds what is left of it then.
+            let pin_ms = config.answer_timeout_ms.saturating_add(config.lease_ms);
+            let lives = Lives { lease_ms: config.lease_ms, pin_ms };
             move || BookingGate {
                 intake: intake.clone(),
                 desk: admitted.clone(),
@@ -101,7 +108,7 @@ fn desk(supervisor: &Supervisor, app: &App, lanes: Vec<Intake>) -> anyhow::Resul
                 redis: app.redis.clone(),
                 ids: app.ids,
                 batch_max,
-                lease_ms,
+                lives,
             }
         };
         let duty = duty(&format!("booking-gate-{index}"), Phase::Intake, intake.wake, RUNG);
@@ -145,6 +152,10 @@ fn workers(supervisor: &Supervisor, app: &App) {
     let handles = app.clone();
     enter(supervisor, duty_of("waitlist-sweeper", &Wake::default(), SWEEP), move || {
         WaitlistSweeper::new(handles.clone())
+    });
+    let handles = app.clone();
+    enter(supervisor, duty_of("hold-sweeper", &Wake::default(), EXPIRY), move || HoldSweeper {
+        app: handles.clone(),
     });
     let handles = app.clone();
     enter(supervisor, duty_of("reconciler", &app.wakes.reconciler, tick), move || {

@@ -21,6 +21,7 @@ mod bookings;
 mod config;
 mod events;
 mod health;
+mod holds;
 mod idempotency;
 mod integrity;
 mod limits;

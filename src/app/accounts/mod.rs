@@ -17,6 +17,7 @@ pub mod refresh;
 pub mod register;
 pub mod revocations;
 pub mod session;
+pub mod tickets;
 pub mod tokens;
 
 use sha2::{Digest as _, Sha256};

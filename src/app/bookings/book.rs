@@ -7,7 +7,7 @@ use crate::app::{App, Origin, Result};
 use crate::domain::account::Caller;
 use crate::domain::booking::{Booking, Party};
 use crate::domain::ids::{BookingId, EventId};
-use crate::domain::inventory::Request;
+use crate::domain::inventory::{Kept, Request};
 
 /// What a party asks for.
 #[derive(Debug)]
@@ -35,7 +35,8 @@ pub async fn book(
 ) -> Result<Answer<Booking>> {
     let Wish { event, party, hold_token, waitlist } = wish;
     let id = BookingId(app.ids.uuid());
-    let request = Request { id, user_id: caller.user_id, party, waitlist };
+    let kept = Kept::default();
+    let request = Request { id, user_id: caller.user_id, party, waitlist, kept };
     let command = Command::Book { request, hold_token };
     booking_of(app.desk.submit(event, command, once, origin).await?)
 }

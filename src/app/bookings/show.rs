@@ -4,12 +4,12 @@ use tokio::sync::oneshot;
 
 use super::desk::Outcome;
 use crate::app::Result;
-use crate::app::integrity::rebuild;
+use crate::app::integrity::{epoch, rebuild};
 use crate::app::once::Answer;
 use crate::postgres::Db;
 use crate::redis::Redis;
 use crate::redis::stock;
-pub use crate::redis::stock::Publication;
+pub use crate::redis::stock::{Lease, Publication};
 
 /// What a lane hands over after a commit, in this order.
 #[derive(Debug)]
@@ -48,6 +48,10 @@ pub async fn show(db: &Db, redis: &Redis, publications: &[Publication]) -> Resul
         return Ok(true);
     }
     let Ok(stale) = stock::publish(&redis.link, publications).await else { return Ok(false) };
+    if !stale.is_empty() {
+        // A Redis that was flushed knows nothing: what is shown now belongs to a new epoch.
+        epoch::ensure(db, redis).await?;
+    }
     for event in stale {
         rebuild::event(db, redis, event).await?;
     }

@@ -1,5 +1,5 @@
 //! The board on which people watch an event's seats change: however many watch, an event is looked
-//! at once per interval, and read in full only when its inventory has changed.
+//! at once per interval, and read in full only when its version has risen.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -142,15 +142,11 @@ impl Watcher {
     }
 }
 
-/// The inventory's version: from Redis if that is believed, which spares PostgreSQL the question.
+/// The version of what is shown; while Redis cannot be believed, the inventory's.
 async fn version(app: &App, id: EventId) -> Result<Option<i64>> {
-    if let (Some(trust), Ok(shown)) =
-        (app.redis.link.trusted(), stock::read(&app.redis, &[id]).await)
-        && let Some(shown) = shown.first()
-        && shown.epoch == Some(trust.epoch)
-        && shown.version.is_some()
-    {
-        return Ok(shown.version);
+    let shown = stock::versions(&app.redis.link, &[id]).await.unwrap_or_default();
+    if let Some(version) = shown.first().copied().flatten() {
+        return Ok(Some(version));
     }
     let conn = app.db.get().await?;
     Ok(booking_views::inventory_version(&conn, id).await?)

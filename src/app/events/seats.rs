@@ -8,7 +8,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::seat_map::SeatMap;
 use crate::postgres::booking_views::{self, SeatsNow};
 use crate::postgres::seat_map;
-use crate::redis::holds;
+use crate::redis::stock::{self, View};
 
 /// Seats at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,8 @@ pub struct Seats {
     pub taken: Vec<u32>,
     /// Numbered seats that somebody holds, ascending.
     pub held: Vec<u32>,
-    /// Rises with every change of the inventory.
+    /// Of the last delta that is contained; rises with every change of the seats or of what is
+    /// held. While Redis is away the inventory's own, much lower number.
     pub version: i64,
 }
 
@@ -35,6 +36,8 @@ pub async fn seats(
     id: EventId,
     with_map: bool,
 ) -> Result<(Seats, Option<SeatMap>)> {
+    // First what is shown, then what is true: later deltas repeat what is contained already.
+    let view = view(app, id).await;
     let conn = app.db.get().await?;
     let now = booking_views::seats(&conn, id).await?.ok_or(Refusal::NotFound("event"))?;
     if !sees(&conn, caller, now.organization_id, now.status).await? {
@@ -42,24 +45,36 @@ pub async fn seats(
     }
     let map = if with_map { seat_map::find(&conn, id).await? } else { None };
     drop(conn);
-    Ok((with_holds(app, id, now).await, map))
+    Ok((with_holds(now, view), map))
 }
 
-/// The same without asking who wants to know.
-pub(super) async fn look(app: &App, id: EventId) -> Result<Seats> {
+/// The same as everybody who watches sees it, without asking who wants to know: all of it of one
+/// version, from Redis alone while that can be believed.
+///
+/// # Errors
+/// [`Refusal::NotFound`]; when PostgreSQL has to be asked and is away.
+pub async fn look(app: &App, id: EventId) -> Result<Seats> {
+    if let Some(View { version, total, available, taken, held, .. }) = view(app, id).await {
+        return Ok(Seats { total, available, taken, held, version });
+    }
     let conn = app.db.get().await?;
     let now = booking_views::seats(&conn, id).await?.ok_or(Refusal::NotFound("event"))?;
-    drop(conn);
-    Ok(with_holds(app, id, now).await)
+    Ok(with_holds(now, None))
 }
 
-async fn with_holds(app: &App, id: EventId, now: SeatsNow) -> Seats {
-    let SeatsNow { total, available, version, numbered, taken, .. } = now;
-    let mut held = Vec::new();
-    if numbered {
-        // Without Redis nobody holds anything: what is taken, PostgreSQL knows.
-        held = holds::held(&app.redis, id, total).await.unwrap_or_default();
-        held.retain(|seat| taken.binary_search(seat).is_err());
-    }
-    Seats { total, available, taken, held, version }
+/// What Redis shows; nothing while it cannot be believed.
+async fn view(app: &App, id: EventId) -> Option<View> {
+    stock::view(&app.redis.link, id).await.ok().flatten()
+}
+
+fn with_holds(now: SeatsNow, view: Option<View>) -> Seats {
+    let SeatsNow { total, available, version, taken, .. } = now;
+    // Without Redis nobody holds anything: what is taken, PostgreSQL knows.
+    let Some(view) = view else {
+        return Seats { total, available, taken, held: Vec::new(), version };
+    };
+    let mut held = view.held;
+    held.retain(|seat| taken.binary_search(seat).is_err());
+    let kept = u32::try_from(held.len()).unwrap_or(u32::MAX);
+    Seats { total, available: available.saturating_sub(kept), taken, held, version: view.version }
 }

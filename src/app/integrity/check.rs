@@ -22,6 +22,10 @@ pub struct Drift {
     pub waiting: u32,
     /// And by Redis.
     pub shown_waiting: i64,
+    /// Numbered seats sold, by PostgreSQL.
+    pub sold: u32,
+    /// And by Redis.
+    pub shown_sold: i64,
     /// A later commit explains it: the publication was on its way.
     pub behind: bool,
 }
@@ -50,6 +54,7 @@ pub async fn compare(
         .filter(|(sum, shown)| {
             shown.available != Some(i64::from(sum.available))
                 || shown.waiting != i64::from(sum.waiting)
+                || shown.sold != i64::from(sum.sold)
                 || shown.version != Some(sum.version)
                 || shown.epoch != epoch
                 || shown.stale
@@ -60,6 +65,8 @@ pub async fn compare(
             shown: shown.available.filter(|_| shown.epoch == epoch),
             waiting: sum.waiting,
             shown_waiting: shown.waiting,
+            sold: sum.sold,
+            shown_sold: shown.sold,
             behind: shown.version != Some(sum.version),
         })
         .collect();

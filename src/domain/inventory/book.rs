@@ -21,6 +21,18 @@ pub struct Request {
     pub party: Party,
     /// Whether they would wait.
     pub waitlist: bool,
+    /// What the gate kept for them.
+    pub kept: Kept,
+}
+
+/// What the gate kept for a party until it is decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Seats for a party that does not choose.
+    pub wish: Vec<u32>,
+    /// Whether it holds the seats that it chose. It began to before the others had to wait: as
+    /// long as anybody waits, nothing can be held. So it does not wait behind them.
+    pub holds: bool,
 }
 
 impl Inventory {
@@ -46,12 +58,7 @@ impl Inventory {
             bypassed: 0,
             created_at: now,
         };
-        if seats <= self.stock.available {
-            if self.rules.seating == Seating::Numbered {
-                booking.seat_numbers = self.seats.take(&request.party, booking.id)?;
-            }
-            self.stock.available -= seats;
-            self.stock.confirmed += seats;
+        if self.seat(request, &mut booking)? {
             self.fact(FactKind::BookingConfirmed, &booking, seats, booking.seat_numbers.clone());
         } else if request.waitlist {
             self.join(&mut booking);
@@ -61,6 +68,27 @@ impl Inventory {
         self.changes.made(&booking);
         self.bookings.insert(booking.id, booking.clone());
         Ok(booking)
+    }
+
+    /// Gives the party its seats, if there are enough for it.
+    fn seat(&mut self, request: &Request, booking: &mut Booking) -> Result<bool, Refusal> {
+        let (seats, stock) = (booking.seats, self.stock);
+        let kept = if request.kept.holds { stock.reserved } else { 0 };
+        if seats > stock.available.saturating_add(kept) {
+            return Ok(false);
+        }
+        if self.rules.seating == Seating::Numbered {
+            match self.seats.take(&request.party, &request.kept.wish, booking.id) {
+                Ok(numbers) => booking.seat_numbers = numbers,
+                // Too many of the free seats are held: for this party they are not free.
+                Err(Refusal::SoldOut) => return Ok(false),
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        self.stock.available = stock.available.saturating_sub(seats);
+        self.stock.reserved = stock.reserved - seats.saturating_sub(stock.available);
+        self.stock.confirmed += seats;
+        Ok(true)
     }
 
     /// Puts a party at the end of the queue. The seats that are left are not enough for it; from

@@ -22,7 +22,7 @@ mod tests;
 
 use std::collections::HashMap;
 
-pub use self::book::Request;
+pub use self::book::{Kept, Request};
 pub use self::changes::{Changes, QueueChange};
 pub use self::queue::{Queue, Waiting};
 pub use self::seats::{Pool, SeatBook};

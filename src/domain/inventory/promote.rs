@@ -63,7 +63,7 @@ impl Inventory {
     fn serve(&mut self, id: BookingId, seats: u32, passed: &[BookingId], trigger: &str) {
         let Some(mut booking) = self.bookings.get(&id).cloned() else { return };
         if self.rules.seating == Seating::Numbered {
-            match self.seats.take(&Party::Seats(seats), id) {
+            match self.seats.take(&Party::Seats(seats), &[], id) {
                 Ok(numbers) => booking.seat_numbers = numbers,
                 Err(_) => return,
             }

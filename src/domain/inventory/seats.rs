@@ -26,6 +26,8 @@ pub struct SeatBook {
     known_to: u32,
     wanted: u32,
     capacity: u32,
+    /// Held by somebody: for nobody who did not choose them.
+    held: BTreeSet<u32>,
     newly_taken: BTreeMap<u32, BookingId>,
     newly_freed: BTreeSet<u32>,
 }
@@ -55,6 +57,13 @@ impl SeatBook {
         book
     }
 
+    /// The same while seats are held: parties that do not choose get others.
+    #[must_use]
+    pub fn avoiding(mut self, held: BTreeSet<u32>) -> Self {
+        self.held = held;
+        self
+    }
+
     /// Which of `numbers` are somebody's.
     pub(super) fn taken_of(&self, numbers: &[u32]) -> Vec<u32> {
         numbers.iter().copied().filter(|number| self.taken.contains_key(number)).collect()
@@ -65,8 +74,14 @@ impl SeatBook {
         self.taken.keys().copied().filter(|number| *number > capacity).collect()
     }
 
-    /// Gives seats to a booking: those it asks for, or the lowest free ones.
-    pub(super) fn take(&mut self, party: &Party, owner: BookingId) -> Result<Vec<u32>, Refusal> {
+    /// Gives seats to a booking: those it asks for; or, if it does not choose, those that the gate
+    /// kept for it (`wish`), else the lowest free ones that nobody holds.
+    pub(super) fn take(
+        &mut self,
+        party: &Party,
+        wish: &[u32],
+        owner: BookingId,
+    ) -> Result<Vec<u32>, Refusal> {
         let numbers: Vec<u32> = match party {
             Party::Numbered(numbers) => {
                 let taken = self.taken_of(numbers);
@@ -77,7 +92,14 @@ impl SeatBook {
             }
             Party::Seats(seats) => {
                 let count = usize::try_from(*seats).unwrap_or(usize::MAX);
-                let lowest: Vec<u32> = self.free.iter().copied().take(count).collect();
+                let kept = wish.len() == count
+                    && self.taken_of(wish).is_empty()
+                    && wish.iter().all(|seat| (1..=self.capacity).contains(seat));
+                let lowest: Vec<u32> = if kept {
+                    wish.to_vec()
+                } else {
+                    self.free.difference(&self.held).copied().take(count).collect()
+                };
                 if lowest.len() < count {
                     return Err(Refusal::SoldOut);
                 }
@@ -119,9 +141,9 @@ impl SeatBook {
         self.known_to = self.known_to.min(new);
     }
 
-    /// How many seats can be given out without looking for more.
+    /// How many seats can be given to parties that do not choose, without looking for more.
     pub(super) fn free_known(&self) -> u32 {
-        u32::try_from(self.free.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.free.difference(&self.held).count()).unwrap_or(u32::MAX)
     }
 
     /// The highest number up to which every seat is known to be taken.

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{Changes, Inventory, Pool, Queue, Request, SeatBook, Waiting};
+use super::{Changes, Inventory, Kept, Pool, Queue, Request, SeatBook, Waiting};
 use crate::domain::booking::{Booking, BookingStatus, Part, Party};
 use crate::domain::event::{EventStatus, SalesRules, Seating, Stock, WaitlistPolicy};
 use crate::domain::fact::FactKind;
@@ -171,7 +171,7 @@ impl Store {
         self.next += 1;
         let id = BookingId(Uuid::from_u128(self.next));
         let user_id = UserId(Uuid::from_u128(self.next));
-        inventory.book(&Request { id, user_id, party, waitlist }, now)?;
+        inventory.book(&Request { id, user_id, party, waitlist, kept: Kept::default() }, now)?;
         self.order.push(id);
         Ok(())
     }

@@ -1,49 +1,122 @@
--- Tells Redis what a commit left of an event's seats and how the queue changed, and settles the
--- leases of the requests that were decided in it.
+-- Tells Redis what a commit left of an event's seats and how the queue changed, settles the
+-- leases of the requests that were decided in it, and tells everybody who watches.
 --
--- KEYS[1] event:{id}:slots      integer: seats available to newcomers
--- KEYS[2] event:{id}:state      hash: epoch, version, leased, stale
+-- KEYS[1] event:{id}:state      hash: epoch, version, seq, total, numbered, leased, stale
+-- KEYS[2] event:{id}:slots      integer: seats available to newcomers
 -- KEYS[3] event:{id}:waitlist   list of user ids, first in line first
 -- KEYS[4] event:{id}:leases     zset: "<lease>:<seats>" by deadline
 -- ARGV[1] epoch   ARGV[2] version before the commit   ARGV[3] version after it
 -- ARGV[4] available now       (version "0": nothing changed, only leases are settled)
--- ARGV[5] number of leases, then their names
+-- ARGV[5] all seats   ARGV[6] "1": the event is off, nothing can be held any more
+-- ARGV[7] number of leases; each: its name, how many seats it pins, the seats
+-- then how many seats were freed, the seats; how many were taken, the seats
 -- then pairs: "j" (joined) or "l" (left), user id
 --
 -- Replies: "ok"     written;
 --          "old"    a later commit was published already: nothing to write;
---          "stale"  counters written, but commits in between are missing: rebuild the queue.
+--          "stale"  commits in between are missing, or the event is unknown: rebuild it.
 --
--- Atomic because counters, version and queue are one statement about one commit. The counters are
--- absolute, so a lost or repeated publication leaves no drift.
+-- Atomic because counters, version, seats and queue are one statement about one commit. Counters
+-- and seats are absolute, so a lost or repeated publication leaves no drift.
 
-local at = 6
-for _ = 1, tonumber(ARGV[5]) do
-  local prefix = ARGV[at] .. ':'
+local at = 7
+local function next_list()
+  local list = {}
+  for i = 1, tonumber(ARGV[at]) do
+    list[i] = ARGV[at + i]
+  end
+  at = at + #list + 1
+  return list
+end
+
+local pins = {}
+local leases = tonumber(ARGV[at])
+at = at + 1
+for _ = 1, leases do
+  local name = ARGV[at]
   at = at + 1
+  pins[name] = next_list()
+  local prefix = name .. ':'
   for _, lease in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
     if string.sub(lease, 1, #prefix) == prefix then
       redis.call('ZREM', KEYS[4], lease)
-      redis.call('HINCRBY', KEYS[2], 'leased', -tonumber(string.sub(lease, #prefix + 1)))
+      redis.call('HINCRBY', KEYS[1], 'leased', -tonumber(string.sub(lease, #prefix + 1)))
     end
   end
 end
+-- What was booked or refused is not being booked any more; an old deadline counts again.
+local function unpin()
+  for name, seats in pairs(pins) do
+    for _, seat in ipairs(seats) do
+      local pin = redis.call('HGET', pins_key, seat)
+      if pin and string.sub(pin, 1, #name + 1) == name .. ':' then
+        redis.call('HDEL', pins_key, seat)
+      end
+    end
+  end
+  lapse()
+end
 
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'stale', 'numbered', 'total')
+local numbered = state[4] == '1'
+if state[1] ~= ARGV[1] then
+  return ARGV[3] == '0' and 'ok' or 'stale'
+end
 if ARGV[3] == '0' then
-  return 'ok'
+  if numbered then
+    unpin()
+  end
+  return done('ok')
 end
-local state = redis.call('HMGET', KEYS[2], 'epoch', 'version', 'stale')
-local same_epoch = state[1] == ARGV[1]
-if not same_epoch then
-  redis.call('DEL', KEYS[3], KEYS[4])
-  redis.call('HSET', KEYS[2], 'leased', 0)
-elseif tonumber(state[2]) >= tonumber(ARGV[3]) then
-  return 'old'
+local old = tonumber(state[2]) >= tonumber(ARGV[3])
+
+local freed, taken = next_list(), next_list()
+if numbered and not old then
+  for _, seat in ipairs(freed) do
+    redis.call('SETBIT', taken_key, seat, 0)
+    said[seat] = 'freed'
+  end
 end
-redis.call('SET', KEYS[1], ARGV[4])
-redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'version', ARGV[3])
-if not same_epoch or state[2] ~= ARGV[2] or state[3] == '1' then
-  redis.call('HSET', KEYS[2], 'stale', 1)
+-- While a rebuild is on its way, too many sold seats do no harm; too few would be held again.
+if numbered and (not old or state[3] == '1') then
+  for _, seat in ipairs(taken) do
+    redis.call('SETBIT', taken_key, seat, 1)
+    if redis.call('HEXISTS', owners_key, seat) == 1 then
+      local converted = pinned(seat)
+      local token = let_go(seat)
+      if not converted then
+        note_lost(token, seat)
+      end
+    else
+      redis.call('DEL', base .. 'hold:' .. seat)
+    end
+    said[seat] = 'taken'
+  end
+end
+if old then
+  if numbered then
+    unpin()
+  end
+  return done('old')
+end
+
+redis.call('SET', KEYS[2], ARGV[4])
+redis.call('HSET', KEYS[1], 'version', ARGV[3], 'total', ARGV[5])
+if numbered then
+  unpin()
+  local all, total = ARGV[6] == '1', tonumber(ARGV[5])
+  if all or total < tonumber(state[5]) then
+    for _, seat in ipairs(redis.call('ZRANGE', holds_key, 0, -1)) do
+      if (all or tonumber(seat) > total) and not pinned(seat) then
+        note_lost(let_go(seat), seat)
+        said[seat] = 'released'
+      end
+    end
+  end
+end
+announce()
+if state[2] ~= ARGV[2] or state[3] == '1' then
+  redis.call('HSET', KEYS[1], 'stale', 1)
   return 'stale'
 end
 for i = at, #ARGV, 2 do

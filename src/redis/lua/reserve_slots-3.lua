@@ -1,28 +1,34 @@
--- Lets requests for seats of one event through to the desk, or refuses them early.
+-- Lets requests for seats of one event through to the desk, or refuses them early. Numbered seats
+-- that are let through are pinned: until they are settled nobody else gets or holds them.
 --
--- KEYS[1] event:{id}:slots    integer: seats available to newcomers, as PostgreSQL last said
--- KEYS[2] event:{id}:state    hash: epoch, version, leased
+-- KEYS[1] event:{id}:state    hash: epoch, total, numbered, leased
+-- KEYS[2] event:{id}:slots    integer: seats available to newcomers, as PostgreSQL last said
 -- KEYS[3] event:{id}:leases   zset: "<lease>:<seats>" by deadline (ms)
 -- ARGV[1] epoch that the caller trusts
 -- ARGV[2] lease name (one for all requests of this call)
--- ARGV[3] lease life in ms
--- ARGV[4..] pairs: seats, "1" if the party would wait
+-- ARGV[3] lease life in ms   ARGV[4] life of a pin in ms
+-- ARGV[5..] requests, each one of
+--   seats, "1" if the party would wait                  so many, whichever
+--   "c", "1" if it would wait, how many, seats...       these
+--   "h", token, user, how many, seats...                these, which the token holds
 --
 -- Replies: nil when cold (unknown, or of another epoch): ask PostgreSQL.
---          otherwise a string with one character a request: "+" enough seats, leased;
---          "w" too few, but it would wait; "-" refused: sold out.
+--          otherwise {verdicts, lists...}: one character a request, those in capitals with a list
+--          of seats ("1,2"): "+" enough seats, leased (and pinned, if it chose);
+--          "P" enough, and these are pinned for it; "h" its holds are pinned;
+--          "w" too few, but it would wait; "-" refused: sold out;
+--          "S" refused: these are sold or somebody else's; "x" refused: they are not held by it;
+--          "?" the desk will tell.
 --
--- Atomic because what is free is slots minus live leases: two callers that read the two apart
--- would both be let through for the same seat. (PostgreSQL would still refuse one of them.)
+-- Atomic because what is free is slots minus live leases and holds: two callers that read them
+-- apart would both be let through for the same seat. (PostgreSQL would still refuse one of them.)
 
-local state = redis.call('HMGET', KEYS[2], 'epoch', 'leased')
-local slots = tonumber(redis.call('GET', KEYS[1]))
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'leased', 'numbered', 'total')
+local slots = tonumber(redis.call('GET', KEYS[2]))
 if state[1] ~= ARGV[1] or not slots then
   return nil
 end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local leased = tonumber(state[2]) or 0
 if leased > 0 then
   -- A lease that nobody settled gives its seats back, once.
@@ -32,27 +38,128 @@ if leased > 0 then
     leased = leased - tonumber(string.match(lease, ':(%d+)$'))
   end
   if #lapsed > 0 then
-    redis.call('HSET', KEYS[2], 'leased', leased)
+    redis.call('HSET', KEYS[1], 'leased', leased)
   end
 end
 
+local numbered, total = state[3] == '1', tonumber(state[4]) or 0
 local free = slots - leased
+if numbered then
+  lapse()
+  free = free - redis.call('ZCARD', holds_key)
+end
 local granted = 0
-local answer = {}
-for i = 4, #ARGV, 2 do
-  local seats = tonumber(ARGV[i])
-  if seats <= free then
-    free = free - seats
-    granted = granted + seats
-    answer[#answer + 1] = '+'
-  elseif ARGV[i + 1] == '1' then
-    answer[#answer + 1] = 'w'
+local verdicts, lists = {}, {}
+local pin = ARGV[2] .. ':' .. string.format('%.0f', now + tonumber(ARGV[4]))
+
+local function say(verdict, seats)
+  verdicts[#verdicts + 1] = verdict
+  if seats then
+    lists[#lists + 1] = table.concat(seats, ',')
+  end
+end
+
+local function pin_all(seats)
+  for _, seat in ipairs(seats) do
+    redis.call('HSET', pins_key, seat, pin)
+  end
+end
+
+-- The lowest seats that are nobody's. Nothing below the cursor is free any more.
+local bits, cursor
+local function lowest(wanted)
+  if not bits then
+    bits = redis.call('GET', taken_key) or ''
+    cursor = 1
+  end
+  local found = {}
+  while #found < wanted and cursor <= total do
+    local byte = string.byte(bits, math.floor(cursor / 8) + 1) or 0
+    if byte == 255 then
+      cursor = (math.floor(cursor / 8) + 1) * 8
+    else
+      local sold = math.floor(byte / 2 ^ (7 - cursor % 8)) % 2 == 1
+      if not sold and redis.call('HEXISTS', owners_key, cursor) == 0 and not pinned(cursor) then
+        found[#found + 1] = cursor
+      end
+      cursor = cursor + 1
+    end
+  end
+  return #found == wanted and found
+end
+
+local function choose(waits, seats)
+  local gone, foreign = {}, not numbered
+  for _, seat in ipairs(seats) do
+    if foreign or tonumber(seat) > total then
+      foreign = true
+    elseif redis.call('GETBIT', taken_key, seat) == 1
+      or redis.call('EXISTS', base .. 'hold:' .. seat) == 1
+      or redis.call('HEXISTS', owners_key, seat) == 1 or pinned(seat) then
+      gone[#gone + 1] = seat
+    end
+  end
+  if foreign then
+    say('?')
+  elseif #gone > 0 then
+    say('S', gone)
+  elseif #seats <= free then
+    free = free - #seats
+    granted = granted + #seats
+    pin_all(seats)
+    say('+')
   else
-    answer[#answer + 1] = '-'
+    say(waits == '1' and 'w' or '-')
+  end
+end
+
+local function convert(token, user, seats)
+  -- Other programs may hold by the documented key alone: then nobody knows whose token it is.
+  local holder = redis.call('HGET', holder_of(token), 'user')
+  local owns = numbered and (not holder or holder == user)
+  for _, seat in ipairs(seats) do
+    owns = owns and redis.call('GET', base .. 'hold:' .. seat) == token and not pinned(seat)
+  end
+  if owns then
+    pin_all(seats)
+  end
+  say(owns and 'h' or 'x')
+end
+
+local i = 5
+local function rest(from)
+  local seats = {}
+  for n = 1, tonumber(ARGV[from]) do
+    seats[n] = ARGV[from + n]
+  end
+  i = from + #seats + 1
+  return seats
+end
+while i <= #ARGV do
+  if ARGV[i] == 'c' then
+    choose(ARGV[i + 1], rest(i + 2))
+  elseif ARGV[i] == 'h' then
+    convert(ARGV[i + 1], ARGV[i + 2], rest(i + 3))
+  else
+    local seats = tonumber(ARGV[i])
+    if seats <= free then
+      free = free - seats
+      granted = granted + seats
+      local found = numbered and lowest(seats)
+      if found then
+        pin_all(found)
+        say('P', found)
+      else
+        say('+')
+      end
+    else
+      say(ARGV[i + 1] == '1' and 'w' or '-')
+    end
+    i = i + 2
   end
 end
 if granted > 0 then
-  redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[2] .. ':' .. granted)
-  redis.call('HINCRBY', KEYS[2], 'leased', granted)
+  redis.call('ZADD', KEYS[3], now + tonumber(ARGV[3]), ARGV[2] .. ':' .. granted)
+  redis.call('HINCRBY', KEYS[1], 'leased', granted)
 end
-return table.concat(answer)
+return done({ table.concat(verdicts), unpack(lists) })

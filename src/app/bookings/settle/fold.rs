@@ -310,6 +310,17 @@ impl Fold {
                 continue;
             }
             writes.stocks.push((id, stock));
+            aftermath.push(Aftermath {
+                event: id,
+                versions: (before, stock.version),
+                available: stock.available,
+                total: stock.capacity,
+                freed: changes.freed.clone(),
+                taken: changes.taken.iter().map(|(number, _)| *number).collect(),
+                queue: changes.queue,
+                unfinished,
+                cancelled: self.cancelled.contains(&id),
+            });
             writes.made.extend(changes.made);
             writes.changed.extend(changes.changed);
             writes.freed.extend(changes.freed.into_iter().map(|number| (id, number)));
@@ -319,14 +330,6 @@ impl Fold {
             writes
                 .ledger
                 .extend(ledger.map(|line| (id, line.booking_id, line.what.name(), line.why)));
-            aftermath.push(Aftermath {
-                event: id,
-                versions: (before, stock.version),
-                available: stock.available,
-                queue: changes.queue,
-                unfinished,
-                cancelled: self.cancelled.contains(&id),
-            });
         }
         let events: HashMap<EventId, Event> = std::mem::take(&mut self.batch.events);
         let changed = self.changed;

@@ -1,11 +1,12 @@
 //! What a batch needs to know, and how its inventories come to be.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use uuid::Uuid;
 
 use super::by_event;
 use crate::app::bookings::desk::{Command, Job};
+use crate::app::bookings::gate::HeldSeats;
 use crate::domain::booking::{Booking, Party};
 use crate::domain::event::{Event, SalesRules, Seating, Stock};
 use crate::domain::ids::{BookingId, EventId};
@@ -42,9 +43,11 @@ pub(super) fn wanted(jobs: &[Job]) -> Wanted {
         }
         match &job.command {
             Command::Book { request, .. } => {
-                if let Party::Numbered(numbers) = &request.party {
-                    wanted.seats.extend(numbers.iter().map(|number| (job.event, *number)));
-                }
+                let numbers = match &request.party {
+                    Party::Numbered(numbers) => numbers,
+                    Party::Seats(_) => &request.kept.wish,
+                };
+                wanted.seats.extend(numbers.iter().map(|number| (job.event, *number)));
             }
             Command::Cancel { booking, .. } => wanted.bookings.push(*booking),
             _ => {}
@@ -56,13 +59,19 @@ pub(super) fn wanted(jobs: &[Job]) -> Wanted {
 }
 
 /// Loads what the rows of the first flight showed to be needed, and makes the inventories.
-pub(super) async fn batch(tx: &Conn, jobs: &[Job], loaded: Loaded) -> Result<Batch, DbError> {
+pub(super) async fn batch(
+    tx: &Conn,
+    jobs: &[Job],
+    held: &HeldSeats,
+    loaded: Loaded,
+) -> Result<Batch, DbError> {
     let jobs = by_event(jobs);
     let Loaded { events: known, answered, bookings, taken } = loaded;
     let needs: HashMap<EventId, Needs> = known
         .iter()
         .map(|(id, (rules, stock))| {
-            (*id, Needs::of(jobs.get(id).map_or(&[], Vec::as_slice), rules, stock))
+            let held = held.get(id).map_or(0, BTreeSet::len);
+            (*id, Needs::of(jobs.get(id).map_or(&[], Vec::as_slice), rules, stock, held))
         })
         .collect();
 
@@ -110,7 +119,9 @@ pub(super) async fn batch(tx: &Conn, jobs: &[Job], loaded: Loaded) -> Result<Bat
             let seats = match rules.seating {
                 Seating::General => SeatBook::default(),
                 Seating::Numbered => {
+                    let held = held.get(&id).cloned().unwrap_or_default();
                     SeatBook::new(taken, pools.remove(&id), stock.seat_cursor, stock.capacity)
+                        .avoiding(held)
                 }
             };
             (id, Inventory::new(id, rules, stock, seats, queue, here))
@@ -133,7 +144,7 @@ struct Needs {
 }
 
 impl Needs {
-    fn of(jobs: &[&Job], rules: &SalesRules, stock: &Stock) -> Self {
+    fn of(jobs: &[&Job], rules: &SalesRules, stock: &Stock, held: usize) -> Self {
         let mut frees = false;
         let mut largest = stock.capacity;
         let (mut any, mut chosen) = (0_u32, 0_u32);
@@ -180,9 +191,11 @@ impl Needs {
             } else {
                 0
             };
-            // Parties that choose may take some of the lowest free seats from those that do not.
+            // Parties that choose may take some of the lowest free seats from those that do not,
+            // and those that are held are left out.
             let given_out = any.saturating_add(waiting);
-            needs.pool = if given_out == 0 { 0 } else { given_out.saturating_add(chosen) };
+            let left_out = chosen.saturating_add(u32::try_from(held).unwrap_or(u32::MAX));
+            needs.pool = if given_out == 0 { 0 } else { given_out.saturating_add(left_out) };
         }
         needs
     }

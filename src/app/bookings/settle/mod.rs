@@ -10,6 +10,7 @@ mod load;
 use std::collections::HashMap;
 
 use super::desk::{Job, Outcome};
+use super::gate::HeldSeats;
 use crate::app::once::Answer;
 use crate::app::{Error, Result};
 use crate::clock::{Clock, Ids};
@@ -27,6 +28,12 @@ pub struct Aftermath {
     pub versions: (i64, i64),
     /// Seats available to newcomers now.
     pub available: u32,
+    /// All seats.
+    pub total: u32,
+    /// Numbered seats that are nobody's any more.
+    pub freed: Vec<u32>,
+    /// Numbered seats that are somebody's now.
+    pub taken: Vec<u32>,
     /// How the queue changed.
     pub queue: Vec<QueueChange>,
     /// Parties that can be promoted may be left: sweep again.
@@ -58,9 +65,10 @@ pub struct Settler {
 }
 
 impl Settler {
-    /// Settles a batch; never fails as a whole: each job gets its answer.
-    pub async fn settle(&self, jobs: &[Job]) -> Settled {
-        match Box::pin(self.attempt(jobs)).await {
+    /// Settles a batch; never fails as a whole: each job gets its answer. Seats that are `held` go
+    /// to nobody who did not choose them.
+    pub async fn settle(&self, jobs: &[Job], held: &HeldSeats) -> Settled {
+        match Box::pin(self.attempt(jobs, held)).await {
             Ok(settled) => settled,
             Err(DbError::Unavailable(cause)) => {
                 tracing::warn!(
@@ -80,15 +88,15 @@ impl Settler {
                     error = format!("{:#}", anyhow::Error::from(error)),
                     "a batch of bookings failed; settling them one by one"
                 );
-                self.one_by_one(jobs).await
+                self.one_by_one(jobs, held).await
             }
         }
     }
 
-    async fn one_by_one(&self, jobs: &[Job]) -> Settled {
+    async fn one_by_one(&self, jobs: &[Job], held: &HeldSeats) -> Settled {
         let mut all = Settled::default();
         for job in jobs.chunks(1) {
-            match Box::pin(self.attempt(job)).await {
+            match Box::pin(self.attempt(job, held)).await {
                 Ok(mut settled) => {
                     all.answers.append(&mut settled.answers);
                     all.aftermath.append(&mut settled.aftermath);
@@ -100,7 +108,11 @@ impl Settler {
         all
     }
 
-    async fn attempt(&self, jobs: &[Job]) -> std::result::Result<Settled, DbError> {
+    async fn attempt(
+        &self,
+        jobs: &[Job],
+        held: &HeldSeats,
+    ) -> std::result::Result<Settled, DbError> {
         let now = self.clock.now();
         let wanted = load::wanted(jobs);
         let (tx, loaded) = match inventory::open(&self.db, &wanted).await {
@@ -108,7 +120,7 @@ impl Settler {
             Err(DbError::Unavailable(_)) => inventory::open(&self.db, &wanted).await?,
             opened => opened?,
         };
-        let batch = load::batch(&tx, jobs, loaded).await?;
+        let batch = load::batch(&tx, jobs, held, loaded).await?;
         let folded = fold::fold(jobs, batch, now, self.ids);
         if folded.writes_nothing() {
             tx.rollback().await?;
