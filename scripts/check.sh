@@ -46,8 +46,15 @@ check_scripts() {
   shellcheck --external-sources dev .ci/run
 }
 
-# Kept for the long runs: many more random histories for the property tests.
+# Kept for the long runs: many more random histories for the property tests, and the proof that
+# they notice a broken rule.
 check_long() {
-  say "$BOLD== property tests, 20000 cases$PLAIN"
-  PROPTEST_CASES=20000 cargo test --lib --features faults
+  # shellcheck source=scripts/mutate.sh
+  . scripts/mutate.sh
+  local failed=()
+  step 'property tests, 20000 cases' \
+    env PROPTEST_CASES=20000 cargo test --lib --features faults
+  step 'mutants of the rules' check_mutants
+  ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"
+  good 'all long checks passed'
 }

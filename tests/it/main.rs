@@ -19,6 +19,7 @@ mod accounts;
 mod bad_input;
 mod bookings;
 mod config;
+mod dead_letters;
 mod events;
 mod health;
 mod holds;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::TestServer;
+use crate::harness::{TestServer, Wishes};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strict_parks_seats_for_the_head_of_the_queue() {
@@ -203,5 +203,34 @@ async fn growth_serves_the_queue_and_shrinking_keeps_what_is_sold() {
     server.cancel(&people[0], &first.body["id"], json!({"seats": 1})).await.expect(200);
     let tiny = server.patch(&organizer, event, json!({"capacity": 3})).await.expect(200).body;
     assert_eq!(tiny["waitlist_length"], 2);
+    server.finish().await;
+}
+
+/// In one batch somebody joins a queue that was empty before, and a seat is given back: nobody
+/// else comes by, and there is no sweeper that would find it later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_while_a_seat_is_given_back_gets_it() {
+    let server = Wishes::default().without_loops().start().await;
+    let organizer = server.organizer().await;
+    let people = server.people(2).await;
+    let (ana, ben) = (&people[0], &people[1]);
+    let mut booked = Vec::new();
+    for turn in 0..40 {
+        let seating = if turn % 2 == 0 { "general" } else { "numbered" };
+        let event = server.event(&organizer, json!({"capacity": 1, "seating": seating})).await;
+        let booking = server.book(ana, event, 1).await.expect(201).body["id"].clone();
+        booked.push((event, booking));
+    }
+    let asks = booked.iter().map(|(event, booking)| async {
+        let wish = server.book(ben, *event, 1);
+        tokio::join!(wish, server.cancel(ana, booking, Value::Null))
+    });
+    for (wish, cancelled) in futures_util::future::join_all(asks).await {
+        cancelled.expect(200);
+        wish.expect(201);
+    }
+    let left = "SELECT count(*) FROM bookings b JOIN events e ON e.id = b.event_id
+        WHERE b.status = 'waitlisted' AND e.reserved_seats >= b.seats";
+    assert_eq!(server.count(left).await, 0, "they wait though seats are kept for them");
     server.finish().await;
 }

@@ -98,7 +98,9 @@ const PROMISES: &[(&str, &str)] = &[
                    count(*) FILTER (WHERE type = 'waitlist_promoted') AS promoted,
                    count(*) FILTER (WHERE type IN ('booking_cancelled', 'event_cancelled'))
                        AS cancelled
-            FROM outbox GROUP BY 1) f ON f.booking = b.id::text
+            -- A dead letter that was sent again has another row of the same id.
+            FROM (SELECT DISTINCT id, type, payload::jsonb AS payload FROM outbox) o
+            GROUP BY 1) f ON f.booking = b.id::text
          WHERE f.booking IS NULL
             OR f.confirmed <> (b.waiting_number IS NULL)::int
             OR f.waitlisted <> (b.waiting_number IS NOT NULL)::int

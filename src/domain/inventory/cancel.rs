@@ -33,7 +33,8 @@ impl Inventory {
             }
         };
         self.promote("seats were given back");
-        Ok(booking)
+        // Who asks for less may be served by that.
+        Ok(self.bookings.get(&id).cloned().unwrap_or(booking))
     }
 
     /// Cancels bookings of a cancelled event; each person is told that the event is off.

@@ -1,6 +1,7 @@
 //! A whole server for one test: own database, own Redis, own queues, real RabbitMQ, actors
 //! running; people and events to play with; and at the end the truth.
 
+pub mod cli;
 pub mod logs;
 pub mod people;
 pub mod queue;
@@ -76,6 +77,7 @@ struct Services {
 pub struct TestServer {
     client: Client,
     config: Config,
+    environment: HashMap<String, String>,
     clock: Clock,
     app: App,
     pg: tokio_postgres::Client,
@@ -102,7 +104,9 @@ impl TestServer {
         let (database, redis) = tokio::join!(Database::create(), RedisServer::start());
         let queue = Queue::new(format!("it-{}", Ids.uuid().simple()));
         let services = Services { database, redis, queue };
-        let config = configuration(&services, &wishes.settings);
+        let environment = environment_of(&services, &wishes.settings);
+        let config =
+            Config::from_sources(None, environment.clone()).expect("the settings are good");
         let (app, client, running) = run(&config, &wishes.clock).await;
         Self {
             client,
@@ -111,6 +115,7 @@ impl TestServer {
             redis: services.redis.connect().await,
             running: vec![running],
             config,
+            environment,
             clock: wishes.clock,
             no_loops: wishes.no_loops,
             logs,
@@ -301,7 +306,8 @@ pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) 
     tokio::spawn(work)
 }
 
-fn configuration(services: &Services, more: &[(String, String)]) -> Config {
+/// What the processes of a test are told.
+fn environment_of(services: &Services, more: &[(String, String)]) -> HashMap<String, String> {
     let mut environment: HashMap<String, String> = [
         ("BE_PORT", "0".to_owned()),
         ("SOCKET_PORT", "0".to_owned()),
@@ -325,7 +331,7 @@ fn configuration(services: &Services, more: &[(String, String)]) -> Config {
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
     environment.extend(more.iter().cloned());
-    Config::from_sources(None, environment).expect("the settings are good")
+    environment
 }
 
 /// An instant that is far enough ahead for anything to be on sale until then.

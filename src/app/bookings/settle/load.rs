@@ -75,7 +75,7 @@ pub(super) async fn batch(
         })
         .collect();
 
-    let mut queued = load_queues(tx, &needs).await?;
+    let mut queued = load_queues(tx, &needs, &known).await?;
     let mut pools = load_pools(tx, &needs, &known).await?;
     let mut above = HashMap::new();
     let mut full = HashMap::new();
@@ -146,7 +146,11 @@ struct Needs {
 impl Needs {
     fn of(jobs: &[&Job], rules: &SalesRules, stock: &Stock, held: usize) -> Self {
         let mut frees = false;
-        let mut largest = stock.capacity;
+        let grown_to = jobs.iter().filter_map(|job| match &job.command {
+            Command::Change { patch, .. } => patch.capacity,
+            _ => None,
+        });
+        let largest = grown_to.fold(stock.capacity, u32::max);
         let (mut any, mut chosen) = (0_u32, 0_u32);
         let mut needs = Self {
             queue_up_to: None,
@@ -158,7 +162,7 @@ impl Needs {
         for job in jobs {
             match &job.command {
                 Command::Book { request, .. } => {
-                    let seats = request.party.size().min(stock.capacity);
+                    let seats = request.party.size().min(largest);
                     let kind = match request.party {
                         Party::Seats(_) => &mut any,
                         Party::Numbered(_) => &mut chosen,
@@ -170,7 +174,6 @@ impl Needs {
                     frees = true;
                     needs.in_full = true;
                     if let Some(capacity) = patch.capacity {
-                        largest = largest.max(capacity);
                         let least = needs.shrinks_to.map_or(capacity, |least| least.min(capacity));
                         needs.shrinks_to = (least < stock.capacity).then_some(least);
                     }
@@ -181,12 +184,12 @@ impl Needs {
                 }
             }
         }
-        if frees && stock.waitlist_length > 0 {
+        if frees {
             needs.queue_up_to = Some(largest);
         }
         if rules.seating == Seating::Numbered {
             let grown = largest.saturating_sub(stock.capacity);
-            let waiting = if needs.queue_up_to.is_some() {
+            let waiting = if frees && stock.waitlist_length > 0 {
                 stock.available.saturating_add(stock.reserved).saturating_add(grown).min(POOL_MAX)
             } else {
                 0
@@ -204,13 +207,16 @@ impl Needs {
 async fn load_queues(
     tx: &Conn,
     needs: &HashMap<EventId, Needs>,
+    known: &HashMap<EventId, (SalesRules, Stock)>,
 ) -> Result<HashMap<EventId, Vec<Booking>>, DbError> {
-    let wanted: Vec<(EventId, u32)> = needs
+    let mut wanted: Vec<(EventId, u32)> = needs
         .iter()
         .filter_map(|(id, need)| need.queue_up_to.map(|largest| (*id, largest)))
         .collect();
     let mut queues: HashMap<EventId, Vec<Booking>> =
         wanted.iter().map(|(id, _)| (*id, Vec::new())).collect();
+    // A queue that is empty is known without a look, and those who join it in this batch count.
+    wanted.retain(|(id, _)| known.get(id).is_some_and(|(_, stock)| stock.waitlist_length > 0));
     let limit = i64::try_from(QUEUE_WINDOW + 1).unwrap_or(i64::MAX);
     for party in inventory::queues(tx, &wanted, limit).await? {
         queues.entry(party.event_id).or_default().push(party);
