@@ -78,6 +78,7 @@ section!(
         workers: usize,
         max_connections: usize,
         body_limit_bytes: usize,
+        map_limit_bytes: usize,
         request_timeout_ms: u64,
         keep_alive_ms: u64,
         cors_origins: Vec<String>,
@@ -336,6 +337,11 @@ impl Config {
             (1024..=16_777_216).contains(&self.http.body_limit_bytes),
             "http.body_limit_bytes",
             "must be between 1024 and 16777216",
+        );
+        require(
+            (self.http.body_limit_bytes..=67_108_864).contains(&self.http.map_limit_bytes),
+            "http.map_limit_bytes",
+            "must be between http.body_limit_bytes and 67108864",
         );
         require(self.http.request_timeout_ms > 0, "http.request_timeout_ms", "must be above 0");
         self.check_services(&mut require);

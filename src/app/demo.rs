@@ -11,10 +11,12 @@ use crate::domain::event::{
     Description, EventStatus, MAX_SEATS_DEFAULT, SalesRules, Seating, WaitlistPolicy,
 };
 use crate::domain::event_draft::EventDraft;
+use crate::domain::generated_map::{self, Block};
 use crate::domain::ids::{EventId, OrganizationId, UserId};
 use crate::domain::organization::{MemberRole, Organization};
 use crate::domain::refusal::Refusal;
-use crate::postgres::{Conn, demo, event, organization};
+use crate::domain::seat_map::SeatMap;
+use crate::postgres::{Conn, demo, event, organization, seat_map};
 
 const NAME: &str = "Happening Demo";
 const SLUG: &str = "happening-demo";
@@ -105,8 +107,9 @@ async fn put_on_sale(
         return Ok(id);
     }
     let id = EventId(app.ids.uuid());
-    let (event, _) = draft.into_event(id, organization, now)?;
+    let (event, map) = draft.into_event(id, organization, now)?;
     event::insert(tx, &event).await?;
+    seat_map::set(tx, id, map.as_ref()).await?;
     Ok(id)
 }
 
@@ -119,7 +122,8 @@ fn open_air_night(now: Timestamp) -> EventDraft {
 fn chamber_concert(now: Timestamp) -> EventDraft {
     let about = "Schubert's last quartet, for sixty people. Every seat is numbered.";
     let rules = rules(now, Seating::Numbered, WaitlistPolicy::Strict);
-    draft("Chamber Concert", about, "The Small Hall", rules, 60)
+    let draft = draft("Chamber Concert", about, "The Small Hall", rules, 60);
+    EventDraft { seat_map: small_hall(), ..draft }
 }
 
 fn draft(title: &str, about: &str, venue: &str, rules: SalesRules, capacity: u32) -> EventDraft {
@@ -130,6 +134,23 @@ fn draft(title: &str, about: &str, venue: &str, rules: SalesRules, capacity: u32
         venue: Some(venue.to_owned()),
     };
     EventDraft { description, rules, capacity, seat_map: None }
+}
+
+/// The Small Hall: sixty seats, the nearer the dearer.
+fn small_hall() -> Option<SeatMap> {
+    let block = |section: &str, rows, seats_per_row, aisles: &[u32], category: &str| Block {
+        section: section.to_owned(),
+        rows,
+        seats_per_row,
+        aisles_after: aisles.to_vec(),
+        category: Some(category.to_owned()),
+    };
+    let blocks = [
+        block("Stalls", 3, 8, &[4], "premium"),
+        block("Parterre", 2, 10, &[2, 8], "standard"),
+        block("Gallery", 2, 8, &[], "balcony"),
+    ];
+    generated_map::generate(&blocks).ok()
 }
 
 fn rules(now: Timestamp, seating: Seating, policy: WaitlistPolicy) -> SalesRules {

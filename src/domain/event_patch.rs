@@ -144,7 +144,7 @@ mod tests {
     fn map(seats: u32) -> SeatMap {
         let seat = |number| MappedSeat { number, label: None, x: None, y: None, category: None };
         let row = SeatRow { name: "A".to_owned(), seats: (1..=seats).map(seat).collect() };
-        SeatMap::new(vec![Section { name: "Stalls".to_owned(), rows: vec![row] }]).unwrap()
+        SeatMap::new(vec![Section { name: "Stalls".to_owned(), rows: vec![row] }], None).unwrap()
     }
 
     #[test]

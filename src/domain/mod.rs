@@ -3,12 +3,14 @@
 //! Nouns name the files. A value that exists is valid: private fields, one way in.
 
 pub mod account;
+pub mod best_available;
 pub mod booking;
 pub mod dead_letter;
 pub mod event;
 pub mod event_draft;
 pub mod event_patch;
 pub mod fact;
+pub mod generated_map;
 pub mod hold;
 pub mod ids;
 pub mod inventory;

@@ -3,12 +3,15 @@
 
 use std::collections::HashSet;
 
+use super::best_available::Point;
 use super::event::CAPACITY_MAX;
 use super::refusal::{FieldError, FieldErrors, Refusal};
 use super::text;
 
 /// Coordinates lie between minus and plus this, in the map's own unit.
 const COORDINATE_MAX: f64 = 1_000_000.0;
+/// Most seats that a map can have: larger houses do without.
+pub const MAPPED_MAX: usize = 100_000;
 /// Most mistakes that are told at once: a map may have thousands of seats.
 const ERRORS_MAX: usize = 20;
 
@@ -49,6 +52,7 @@ pub struct MappedSeat {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeatMap {
     sections: Vec<Section>,
+    stage: Option<Point>,
 }
 
 impl SeatMap {
@@ -56,8 +60,11 @@ impl SeatMap {
     ///
     /// # Errors
     /// What is wrong with names, coordinates and numbers, the first few of it.
-    pub fn new(sections: Vec<Section>) -> Result<Self, Vec<FieldError>> {
+    pub fn new(sections: Vec<Section>, stage: Option<Point>) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
+        let at = |stage: Point| [("x", Some(stage.x)), ("y", Some(stage.y))];
+        errors
+            .extend(stage.map(|stage| misplaced("/seat_map/stage", at(stage))).unwrap_or_default());
         let mut seen = HashSet::new();
         for (s, section) in sections.iter().enumerate() {
             let at = format!("/seat_map/sections/{s}");
@@ -75,12 +82,21 @@ impl SeatMap {
                 }
             }
         }
-        if errors.is_empty() { Ok(Self { sections }) } else { Err(errors) }
+        if seen.len() > MAPPED_MAX {
+            let detail = format!("can have at most {MAPPED_MAX} seats");
+            errors.push(FieldError::new("/seat_map", "too_many", detail));
+        }
+        if errors.is_empty() { Ok(Self { sections, stage }) } else { Err(errors) }
     }
 
     /// The sections, with their rows and seats.
     pub fn sections(&self) -> &[Section] {
         &self.sections
+    }
+
+    /// Where people look to, if the map says so.
+    pub fn stage(&self) -> Option<Point> {
+        self.stage
     }
 
     /// Whether it is a map of an event with this many seats.
@@ -121,15 +137,21 @@ impl MappedSeat {
             let checked = value.as_ref().map(|value| text::line(&pointer, value, text::NAME_MAX));
             errors.extend(checked.and_then(Result::err));
         }
-        for (name, value) in [("x", self.x), ("y", self.y)] {
-            let placed = value.is_none_or(|value| value.abs() <= COORDINATE_MAX);
-            if !placed {
-                let detail = format!("must be between -{COORDINATE_MAX} and {COORDINATE_MAX}");
-                errors.push(FieldError::new(&format!("{at}/{name}"), "out_of_range", detail));
-            }
-        }
+        errors.extend(misplaced(at, [("x", self.x), ("y", self.y)]));
         errors
     }
+}
+
+/// Coordinates that are out of range, or no numbers.
+fn misplaced(at: &str, coordinates: [(&str, Option<f64>); 2]) -> Vec<FieldError> {
+    let wrong = |value: &Option<f64>| !value.is_none_or(|value| value.abs() <= COORDINATE_MAX);
+    let wrong = coordinates.into_iter().filter(|(_, value)| wrong(value));
+    wrong
+        .map(|(name, _)| {
+            let detail = format!("must be between -{COORDINATE_MAX} and {COORDINATE_MAX}");
+            FieldError::new(&format!("{at}/{name}"), "out_of_range", detail)
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -145,7 +167,7 @@ mod tests {
             category: None,
         };
         let row = SeatRow { name: "A".to_owned(), seats: numbers.iter().map(seat).collect() };
-        SeatMap::new(vec![Section { name: "Stalls".to_owned(), rows: vec![row] }])
+        SeatMap::new(vec![Section { name: "Stalls".to_owned(), rows: vec![row] }], None)
     }
 
     #[test]
@@ -176,7 +198,10 @@ mod tests {
             category: Some(String::new()),
         };
         let row = SeatRow { name: "A".to_owned(), seats: vec![nowhere] };
-        let made = SeatMap::new(vec![Section { name: "S".to_owned(), rows: vec![row] }]);
+        let made = SeatMap::new(vec![Section { name: "S".to_owned(), rows: vec![row] }], None);
         assert_eq!(made.unwrap_err().len(), 3);
+        let stage = Point { x: f64::NAN, y: 0.0 };
+        let made = SeatMap::new(Vec::new(), Some(stage));
+        assert_eq!(made.unwrap_err()[0].pointer, "/seat_map/stage/x");
     }
 }

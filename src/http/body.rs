@@ -13,12 +13,18 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use tokio::time::timeout;
 
+use super::caller;
 use super::problem::Problem;
 use crate::app::App;
 use crate::domain::refusal::Refusal;
 
 /// How long a body may take where no settings say otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a seat map may be sent.
+const MAPPED: [&str; 2] = ["/api/v1/organizations/{id}/events", "/api/v1/events/{id}"];
+/// So many bytes are made room for before any has arrived.
+const FIRST: usize = 65536;
 
 /// A JSON body as it arrived. It is read by the handler, so that whoever may not be here is told
 /// that, and not what is wrong with their fields: extractors run side by side.
@@ -106,11 +112,15 @@ fn receive(
     }
 }
 
-/// How many bytes a body may have, and how long it may take.
+/// How many bytes a body may have, and how long it may take. Seat maps are large; nobody may send
+/// one who is not known.
 fn bounds(request: &HttpRequest) -> (usize, Duration) {
     request.app_data::<web::Data<App>>().map_or((65536, PATIENCE), |app| {
         let http = &app.config.http;
-        (http.body_limit_bytes, Duration::from_millis(http.request_timeout_ms))
+        let mapped = request.match_pattern().is_some_and(|path| MAPPED.contains(&path.as_str()));
+        let large = mapped && caller::claims_to_be_somebody(request);
+        let limit = if large { http.map_limit_bytes } else { http.body_limit_bytes };
+        (limit, Duration::from_millis(http.request_timeout_ms))
     })
 }
 
@@ -119,7 +129,7 @@ async fn read(
     expected: usize,
     limit: usize,
 ) -> Result<web::BytesMut, Problem> {
-    let mut bytes = web::BytesMut::with_capacity(expected);
+    let mut bytes = web::BytesMut::with_capacity(expected.min(FIRST));
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| Problem::malformed(error.to_string()))?;
         if bytes.len() + chunk.len() > limit {

@@ -341,7 +341,7 @@ pub(super) fn seat_numbers(raw: &[i64], errors: &mut FieldErrors) -> Vec<u32> {
     numbers
 }
 
-fn within(pointer: &str, raw: i64, max: u32, errors: &mut FieldErrors) -> u32 {
+pub(super) fn within(pointer: &str, raw: i64, max: u32, errors: &mut FieldErrors) -> u32 {
     match u32::try_from(raw) {
         Ok(value) if (1..=max).contains(&value) => value,
         _ => {

@@ -13,7 +13,7 @@ use super::limits::Limits;
 use super::problem::Problem;
 use crate::app::accounts::authenticate;
 use crate::app::{App, Error};
-use crate::domain::account::{Caller, Scope, UserRole};
+use crate::domain::account::{API_KEY_PREFIX, Caller, Scope, UserRole};
 use crate::domain::refusal::Refusal;
 
 /// What a route needs of its caller.
@@ -92,6 +92,16 @@ impl FromRequest for Anyone {
         let request = request.clone();
         Box::pin(async move { Ok(Self(identify(&request).await?)) })
     }
+}
+
+/// Whether the request carries an access token that is good, or what looks like an API key: asked
+/// before a large body is received. What it may do is checked afterwards.
+pub fn claims_to_be_somebody(request: &HttpRequest) -> bool {
+    let value = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = value.and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim());
+    token.zip(app(request).ok()).is_some_and(|(token, app)| {
+        token.starts_with(API_KEY_PREFIX) || app.tokens.prove(token).is_some()
+    })
 }
 
 /// Proves the credential, if there is one, and counts the request against its account.

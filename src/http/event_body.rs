@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::accounts::unchecked;
 use super::problem::Problem;
+use super::seat_map_body::{NewSeatMap, SeatMapBody};
 use super::time::{self, rfc3339};
 use crate::domain::event::{
     Description, Event, EventStatus, MAX_SEATS_DEFAULT, SalesRules, WaitlistPolicy,
@@ -13,7 +14,7 @@ use crate::domain::event::{
 use crate::domain::event_draft::{self, EventDraft};
 use crate::domain::event_patch::EventPatch;
 use crate::domain::refusal::{FieldError, FieldErrors, Refusal};
-use crate::domain::seat_map::{MappedSeat, SeatMap, SeatRow, Section};
+use crate::domain::seat_map::SeatMap;
 use crate::domain::text;
 
 /// Who is promoted when the head of the waitlist needs more seats than are free.
@@ -26,92 +27,6 @@ pub struct WaitlistBody {
     /// With `bypass`: how often one party may be passed. 0 with `strict`.
     #[schema(minimum = 0, maximum = 1000, default = 3)]
     max_bypass: Option<i64>,
-}
-
-/// Where the seats of a numbered event are: each seat, 1 to the capacity, once.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SeatMapBody {
-    sections: Vec<SectionBody>,
-}
-
-/// A part of the house.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct SectionBody {
-    #[schema(min_length = 1, max_length = 200)]
-    name: String,
-    rows: Vec<RowBody>,
-}
-
-/// Seats in a row.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct RowBody {
-    #[schema(min_length = 1, max_length = 200)]
-    name: String,
-    seats: Vec<SeatBody>,
-}
-
-/// Where a seat is.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct SeatBody {
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    number: i64,
-    /// What is written on it, if not the number.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    x: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    y: Option<f64>,
-    /// What kind of seat it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    category: Option<String>,
-}
-
-impl SeatMapBody {
-    fn parse(self) -> Result<SeatMap, Vec<FieldError>> {
-        let seat = |seat: SeatBody| MappedSeat {
-            // 0 is no seat either, and is told so.
-            number: u32::try_from(seat.number).unwrap_or(0),
-            label: seat.label,
-            x: seat.x,
-            y: seat.y,
-            category: seat.category,
-        };
-        let row = |row: RowBody| SeatRow {
-            name: row.name,
-            seats: row.seats.into_iter().map(seat).collect(),
-        };
-        let section = |section: SectionBody| Section {
-            name: section.name,
-            rows: section.rows.into_iter().map(row).collect(),
-        };
-        SeatMap::new(self.sections.into_iter().map(section).collect())
-    }
-}
-
-impl From<&SeatMap> for SeatMapBody {
-    fn from(map: &SeatMap) -> Self {
-        let seat = |seat: &MappedSeat| SeatBody {
-            number: i64::from(seat.number),
-            label: seat.label.clone(),
-            x: seat.x,
-            y: seat.y,
-            category: seat.category.clone(),
-        };
-        let row = |row: &SeatRow| RowBody {
-            name: row.name.clone(),
-            seats: row.seats.iter().map(seat).collect(),
-        };
-        let section = |section: &Section| SectionBody {
-            name: section.name.clone(),
-            rows: section.rows.iter().map(row).collect(),
-        };
-        Self { sections: map.sections().iter().map(section).collect() }
-    }
 }
 
 /// An event to hold.
@@ -138,7 +53,7 @@ pub struct NewEvent {
     #[schema(required, nullable = false, example = "general", pattern = "^(general|numbered)$")]
     seating: Option<String>,
     /// With `numbered` only.
-    seat_map: Option<SeatMapBody>,
+    seat_map: Option<NewSeatMap>,
     #[schema(minimum = 1, maximum = 1000, default = 10)]
     max_seats_per_booking: Option<i64>,
     /// Without it, sales open when the event is published.
@@ -244,8 +159,8 @@ pub struct EventChange {
     waitlist: Given<WaitlistBody>,
     /// Must be sent with a new capacity if the event has a map.
     #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<SeatMapBody>)]
-    seat_map: Given<SeatMapBody>,
+    #[schema(value_type = Option<NewSeatMap>)]
+    seat_map: Given<NewSeatMap>,
 }
 
 /// `None`: left out. `Some(None)`: null.
@@ -340,8 +255,8 @@ fn emptied<T>(
     raw.map(|raw| optional(errors, pointer, raw, parse))
 }
 
-fn map(errors: &mut FieldErrors, body: Option<SeatMapBody>) -> Option<SeatMap> {
-    match body.map(SeatMapBody::parse)? {
+fn map(errors: &mut FieldErrors, body: Option<NewSeatMap>) -> Option<SeatMap> {
+    match body.map(NewSeatMap::parse)? {
         Ok(map) => Some(map),
         Err(wrong) => {
             for error in wrong {

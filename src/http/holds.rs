@@ -12,7 +12,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
 use super::body::Body;
-use super::bookings::seat_numbers;
+use super::bookings::{seat_numbers, within};
 use super::caller::{Authorized, WriteBookings};
 use super::limits::Limits;
 use super::problem::Problem;
@@ -20,10 +20,12 @@ use super::reply::{self, IdempotencyKey};
 use super::time::rfc3339;
 use crate::app::App;
 use crate::app::accounts::tickets;
-use crate::app::holds::{self, Hold, HoldToken, Owner, release, renew, take};
+use crate::app::holds::take::{self, Choice};
+use crate::app::holds::{self, Hold, HoldToken, Owner, release, renew};
 use crate::app::once::Reply;
+use crate::domain::event::MAX_SEATS_MAX;
 use crate::domain::ids::EventId;
-use crate::domain::refusal::{FieldError, FieldErrors, Refusal};
+use crate::domain::refusal::{FieldErrors, Refusal};
 
 /// The routes.
 pub fn routes(cfg: &mut ServiceConfig<'_>) {
@@ -37,6 +39,21 @@ struct NewHold {
     /// Which, each once: all of them are held, or none.
     #[schema(min_items = 1, max_items = 1000)]
     seat_numbers: Option<Vec<i64>>,
+    /// Instead of `seat_numbers`: the best that are free.
+    best_available: Option<BestAvailable>,
+}
+
+/// The choice is left to us: seats next to each other in one row if there are such, so that no
+/// single seat is left between others if that can be had, nearest the stage.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct BestAvailable {
+    /// How many. The event may allow fewer.
+    #[schema(minimum = 1, maximum = 1000)]
+    count: i64,
+    /// Of this category of the seat map only.
+    #[schema(max_length = 200)]
+    category: Option<String>,
 }
 
 /// What a token holds.
@@ -111,9 +128,9 @@ async fn held(
     let (event, user) = (EventId(id.into_inner()), authorized.caller.user_id);
     let once = key.submission(user.0, &body.bytes).map(|one| (one, HELD));
     holds::find(&app, event).await?;
-    let seats = body.read()?.parse()?;
+    let choice = body.read()?.parse()?;
     let owner = Owner { user, address, session: None };
-    let answer = take::first(&app, &owner, event, &seats, once).await?;
+    let answer = take::first(&app, &owner, event, &choice, once).await?;
     Ok(reply::answer(answer, new))
 }
 
@@ -171,16 +188,25 @@ async fn ticket(
 }
 
 impl NewHold {
-    fn parse(self) -> Result<Vec<u32>, Refusal> {
+    fn parse(self) -> Result<Choice, Refusal> {
         let mut errors = FieldErrors::default();
-        let seats = if let Some(raw) = self.seat_numbers {
-            seat_numbers(&raw, &mut errors)
-        } else {
-            errors.push(FieldError::new("/seat_numbers", "required", "must be given"));
-            Vec::new()
+        let choice = match (self.seat_numbers, self.best_available) {
+            (Some(raw), None) => Choice::Seats(seat_numbers(&raw, &mut errors)),
+            (None, Some(BestAvailable { count, category })) => {
+                let count = within("/best_available/count", count, MAX_SEATS_MAX, &mut errors);
+                Choice::Best { count, category }
+            }
+            (Some(_), Some(_)) => {
+                let detail = "cannot be given together with seat_numbers";
+                return Err(Refusal::invalid("/best_available", "exclusive", detail));
+            }
+            (None, None) => {
+                let detail = "must be given, or best_available instead";
+                return Err(Refusal::invalid("/seat_numbers", "required", detail));
+            }
         };
         errors.check()?;
-        Ok(seats)
+        Ok(choice)
     }
 }
 

@@ -23,6 +23,7 @@ pub mod page;
 pub mod problem;
 pub mod query;
 pub mod reply;
+pub mod seat_map_body;
 pub mod seats;
 pub mod time;
 pub mod trace;

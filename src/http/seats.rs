@@ -13,11 +13,11 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
 use super::caller::Anyone;
-use super::event_body::SeatMapBody;
 use super::events::Include;
 use super::problem::Problem;
 use super::query::Query;
 use super::reply;
+use super::seat_map_body::SeatMapBody;
 use crate::app::App;
 use crate::app::events::board::{self, Sight, Watcher};
 use crate::app::events::seats::{self, Seats};

@@ -6,6 +6,7 @@ use tokio_postgres::types::Json;
 
 use super::inventory::corrupt;
 use super::{Conn, DbError, Statements as _};
+use crate::domain::best_available::Point;
 use crate::domain::ids::EventId;
 use crate::domain::seat_map::{MappedSeat, SeatMap, SeatRow, Section};
 
@@ -15,6 +16,8 @@ const SET: &str = "UPDATE events SET seat_map = $2 WHERE id = $1";
 #[derive(Debug, Deserialize, Serialize)]
 struct Stored {
     sections: Vec<StoredSection>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stage: Option<(f64, f64)>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -47,7 +50,8 @@ pub async fn find(conn: &Conn, id: EventId) -> Result<Option<SeatMap>, DbError> 
     let Some(row) = conn.row(FIND, &[&id.0]).await? else { return Ok(None) };
     let Json(stored): Json<Stored> = row.try_get("seat_map")?;
     let sections = stored.sections.into_iter().map(section).collect();
-    let map = SeatMap::new(sections).map_err(|errors| {
+    let stage = stored.stage.map(|(x, y)| Point { x, y });
+    let map = SeatMap::new(sections, stage).map_err(|errors| {
         let first = errors.first().map(|error| format!("{}: {}", error.pointer, error.detail));
         corrupt("events", "seat_map", &first.unwrap_or_default())
     })?;
@@ -56,8 +60,10 @@ pub async fn find(conn: &Conn, id: EventId) -> Result<Option<SeatMap>, DbError> 
 
 /// Writes the event's seat map, or takes it away.
 pub async fn set(tx: &Conn, id: EventId, map: Option<&SeatMap>) -> Result<(), DbError> {
-    let stored = map
-        .map(|map| Json(Stored { sections: map.sections().iter().map(stored_section).collect() }));
+    let stored = map.map(|map| {
+        let sections = map.sections().iter().map(stored_section).collect();
+        Json(Stored { sections, stage: map.stage().map(|stage| (stage.x, stage.y)) })
+    });
     tx.run(SET, &[&id.0, &stored]).await.map(drop)
 }
 

@@ -123,6 +123,9 @@ fn read(group: &Group, answers: &mut impl Iterator<Item = Value>) -> Result<Answ
     };
     let held: Vec<u32> =
         redis::from_redis_value(answers.next().unwrap_or(Value::Nil)).map_err(parsing)?;
+    if group.asks.is_empty() {
+        return Ok(Answer { held, ..Answer::default() });
+    }
     let name = group.lease.clone();
     let Some(verdicts) = verdicts else {
         // Whatever was held belongs to a Redis that is gone.

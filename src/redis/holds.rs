@@ -64,6 +64,8 @@ pub enum Answer {
     Gone,
     /// Renewed as often, or as old, as it may be.
     Exhausted,
+    /// The event was cancelled.
+    Closed,
     /// Redis knows nothing of the event that can be believed.
     Cold,
 }
@@ -263,6 +265,7 @@ fn read(
         "address" => Answer::Limit(HoldLimit::Address),
         "event" => Answer::Limit(HoldLimit::Event),
         "gone" | "foreign" => Answer::Gone,
+        "closed" => Answer::Closed,
         "exhausted" => Answer::Exhausted,
         _ => Answer::Cold,
     })

@@ -80,6 +80,7 @@ async fn every_body_is_checked_before_anything_else_is_done() {
     let world = World::new(&server).await;
     let state = server.state().await;
     let big = format!("{{\"name\": \"{}\"}}", "x".repeat(70_000));
+    let huge = format!("{{\"name\": \"{}\"}}", "x".repeat(5_000_000));
     let deep = format!("{{\"a\": {}{}}}", "[".repeat(30_000), "]".repeat(30_000));
     let (arrays, objects) = ("[".repeat(30_000), "{\"a\":".repeat(10_000));
     let mut tried = 0;
@@ -122,7 +123,11 @@ async fn every_body_is_checked_before_anything_else_is_done() {
             "{what}: {}",
             unknown.text
         );
-        send(&big).await.refused(413, "too_large");
+        // Events may come with a seat map.
+        let events =
+            operation.path.ends_with("/events") || operation.path.ends_with("/events/{id}");
+        let big = if events { &huge } else { &big };
+        send(big).await.refused(413, "too_large");
         for media in ["text/plain", "application/xml", "multipart/form-data; boundary=x", ""] {
             let ask =
                 world.ask(&server, &operation).header("content-type", media).body("{\"a\": 1}");

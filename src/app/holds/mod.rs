@@ -34,6 +34,7 @@ fn outcome(answer: Answer) -> Result<Hold> {
         Answer::Limit(limit) => Refusal::HoldLimit(limit).into(),
         Answer::Gone => Refusal::HoldExpired.into(),
         Answer::Exhausted => Refusal::RenewalsExhausted.into(),
+        Answer::Closed => Refusal::EventNotOpen("cancelled").into(),
         Answer::Cold => Error::unavailable("redis"),
     })
 }

@@ -10,18 +10,37 @@ use sha2::{Digest as _, Sha256};
 
 use super::house::{self, House, house};
 use super::{Hold, HoldToken, Owner, away, outcome, terms, warm};
+use crate::app::events::seats;
 use crate::app::once::{Answer, Reply, Submission};
 use crate::app::{App, Error, Result};
+use crate::domain::best_available::{self, Free};
 use crate::domain::hold::{self, HoldQuotas};
 use crate::domain::ids::EventId;
 use crate::domain::refusal::Refusal;
 use crate::postgres::idempotency::{self, Found};
 use crate::redis::holds::{self, Answer as Said, Wish};
 
+/// Which seats are wanted.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// These: distinct.
+    Seats(Vec<u32>),
+    /// The best that are free (`domain/best_available.rs`).
+    Best {
+        /// How many.
+        count: u32,
+        /// Of which category of the seat map; any without it.
+        category: Option<String>,
+    },
+}
+
+/// How often other seats are looked for when somebody was faster.
+const TRIES: u32 = 5;
+
 /// How the door will answer; kept under the idempotency key.
 pub type Render = fn(&std::result::Result<Hold, Refusal>) -> Reply;
 
-/// Holds these seats under a new token. With a key, at most once: the token follows from the
+/// Holds seats under a new token. With a key, at most once: the token follows from the
 /// submission, so that a twin finds what the first one took; the first answer is remembered.
 ///
 /// # Errors
@@ -31,13 +50,13 @@ pub async fn first(
     app: &App,
     owner: &Owner,
     event: EventId,
-    seats: &[u32],
+    choice: &Choice,
     once: Option<(Submission, Render)>,
 ) -> Result<Answer<Hold>> {
     let Some((submission, render)) = once else {
         let token = HoldToken::parse(&app.ids.secret());
         let token = token.ok_or_else(|| anyhow::anyhow!("a secret is no token"))?;
-        return hold(app, owner, event, &token, seats, false).await.map(Answer::Fresh);
+        return choose(app, owner, event, &token, choice).await.map(Answer::Fresh);
     };
     let conn = app.db.get().await?;
     let found = idempotency::start(&conn, &submission).await?;
@@ -46,7 +65,7 @@ pub async fn first(
         return answer;
     }
     let token = token_of(app, &submission)?;
-    let outcome = match hold(app, owner, event, &token, seats, false).await {
+    let outcome = match choose(app, owner, event, &token, choice).await {
         Ok(hold) => Ok(hold),
         Err(Error::Refused(refusal)) => Err(refusal),
         Err(error) => return Err(error),
@@ -74,6 +93,69 @@ pub async fn set(
     seats: &[u32],
 ) -> Result<Hold> {
     hold(app, owner, event, token, seats, true).await
+}
+
+async fn choose(
+    app: &App,
+    owner: &Owner,
+    event: EventId,
+    token: &HoldToken,
+    choice: &Choice,
+) -> Result<Hold> {
+    let (count, category) = match choice {
+        Choice::Seats(seats) => return hold(app, owner, event, token, seats, false).await,
+        Choice::Best { count, category } => (*count, category.as_deref()),
+    };
+    let mut tries = 0;
+    loop {
+        let seats = best(app, event, count, category).await?;
+        tries += 1;
+        match hold(app, owner, event, token, &seats, false).await {
+            Err(Error::Refused(Refusal::SeatsUnavailable(_))) if tries < TRIES => {}
+            held => return held,
+        }
+    }
+}
+
+/// The best seats that are free now.
+///
+/// # Errors
+/// [`Refusal::SoldOut`] when there are fewer; [`Refusal::Invalid`] for too many, or a category that
+/// the seat map does not have; what the event's rules refuse.
+pub async fn best(
+    app: &App,
+    event: EventId,
+    count: u32,
+    category: Option<&str>,
+) -> Result<Vec<u32>> {
+    let fits = |house: &House, now| {
+        hold::check_event(&house.rules, now)?;
+        let limit = house.rules.max_seats_per_booking.min(house.capacity);
+        if (1..=limit).contains(&count) {
+            return Ok(());
+        }
+        let detail = format!("must be 1 to {limit}");
+        Err(Refusal::invalid("/best_available/count", "out_of_range", detail))
+    };
+    let house = open(app, event, fits).await?;
+    let plan = house.plan(app, event).await?;
+    if let Some(category) = category
+        && !plan.is_some_and(|plan| plan.has_category(category))
+    {
+        let detail = "the event's seat map has no such category";
+        let pointer = "/best_available/category";
+        return Err(Refusal::invalid(pointer, "unknown_category", detail).into());
+    }
+    let now = seats::look(app, event).await?;
+    if now.available < count {
+        return Err(Refusal::SoldOut.into());
+    }
+    let free = Free::new(now.total, now.taken.iter().chain(&now.held));
+    let found = match plan {
+        Some(plan) => plan.best(count, category, &free),
+        None => best_available::unmapped(now.total, count, &free),
+    };
+    Ok(found.ok_or(Refusal::SoldOut)?)
 }
 
 async fn hold(

@@ -2,7 +2,8 @@
 -- and how a change is told. redis/scripts.rs puts it before them; their first key must be the
 -- event's state, and all other keys lie in the same slot (they share its hash tag).
 --
--- event:{id}:state            hash: epoch, version, seq, total, numbered, leased, stale
+-- event:{id}:state            hash: epoch, version, seq, total, numbered, leased, stale,
+--                             closed
 -- event:{id}:taken            bitmap: seats that are sold, by number
 -- event:{id}:holds            zset: seats that are held, by deadline (ms of this server's clock)
 -- event:{id}:owners           hash: seat -> hold token

@@ -1,7 +1,7 @@
 -- Tells Redis what a commit left of an event's seats and how the queue changed, settles the
 -- leases of the requests that were decided in it, and tells everybody who watches.
 --
--- KEYS[1] event:{id}:state      hash: epoch, version, seq, total, numbered, leased, stale
+-- KEYS[1] event:{id}:state      hash: epoch, version, seq, total, numbered, leased, stale, closed
 -- KEYS[2] event:{id}:slots      integer: seats available to newcomers
 -- KEYS[3] event:{id}:waitlist   list of user ids, first in line first
 -- KEYS[4] event:{id}:leases     zset: "<lease>:<seats>" by deadline
@@ -104,6 +104,9 @@ redis.call('SET', KEYS[2], ARGV[4])
 redis.call('HSET', KEYS[1], 'version', ARGV[3], 'total', ARGV[5])
 if numbered then
   unpin()
+  if ARGV[6] == '1' then
+    redis.call('HSET', KEYS[1], 'closed', 1)
+  end
   local all, total = ARGV[6] == '1', tonumber(ARGV[5])
   if all or total < tonumber(state[5]) then
     for _, seat in ipairs(redis.call('ZRANGE', holds_key, 0, -1)) do

@@ -13,14 +13,17 @@
 --          {"sold_out"}   fewer seats are left to newcomers
 --          {"user"}, {"address"}, {"event"}   a quota is used up
 --          {"foreign"}   the token is another user's
+--          {"closed"}   the event was cancelled
 --          {"cold"}   unknown, or of another epoch
 --
 -- Atomic because two who want overlapping sets must not both have a part.
 
-local state = redis.call('HMGET', state_key, 'epoch', 'total', 'leased', 'numbered')
+local state = redis.call('HMGET', state_key, 'epoch', 'total', 'leased', 'numbered', 'closed')
 local slots = tonumber(redis.call('GET', slots_key))
 if state[1] ~= ARGV[1] or state[4] ~= '1' or not slots then
   return { 'cold' }
+elseif state[5] == '1' then
+  return { 'closed' }
 end
 lapse()
 
