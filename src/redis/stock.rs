@@ -186,7 +186,14 @@ pub async fn read(redis: &Redis, events: &[EventId]) -> Result<Vec<Shown>, Away>
         let (version, epoch, stale): Row = redis::from_redis_value(next()).unwrap_or_default();
         let waiting = redis::from_redis_value(next()).unwrap_or(0);
         let sold = redis::from_redis_value(next()).unwrap_or(0);
-        shown.push(Shown { available, version, epoch, waiting, stale: stale == Some(1), sold });
+        shown.push(Shown {
+            available,
+            version,
+            epoch,
+            waiting,
+            stale: stale.is_some_and(|stale| stale != 0),
+            sold,
+        });
     }
     Ok(shown)
 }

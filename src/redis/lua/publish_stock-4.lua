@@ -1,7 +1,8 @@
 -- Tells Redis what a commit left of an event's seats and how the queue changed, settles the
 -- leases of the requests that were decided in it, and tells everybody who watches.
 --
--- KEYS[1] event:{id}:state      hash: epoch, version, seq, total, numbered, leased, stale, closed
+-- KEYS[1] event:{id}:state      hash: epoch, version, seq, total, numbered, leased, stale, closed;
+--                               stale is 1: the queue misses commits; 2: its order is in doubt
 -- KEYS[2] event:{id}:slots      integer: seats available to newcomers
 -- KEYS[3] event:{id}:waitlist   list of user ids, first in line first
 -- KEYS[4] event:{id}:leases     zset: "<lease>:<seats>" by deadline
@@ -126,6 +127,10 @@ for i = at, #ARGV, 2 do
   if ARGV[i] == 'j' then
     redis.call('RPUSH', KEYS[3], ARGV[i + 1])
   else
+    if #redis.call('LPOS', KEYS[3], ARGV[i + 1], 'COUNT', 2) > 1 then
+      -- Several parties of one person wait, and nobody says here which of them has left.
+      redis.call('HSET', KEYS[1], 'stale', 2)
+    end
     redis.call('LREM', KEYS[3], 1, ARGV[i + 1])
   end
 end

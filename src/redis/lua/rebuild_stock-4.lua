@@ -23,7 +23,7 @@ if same_epoch then
   if known > asked then
     return 'old'
   end
-  local complete = state[3] ~= '1' and redis.call('LLEN', KEYS[3]) == #ARGV - 7
+  local complete = (state[3] or '0') == '0' and redis.call('LLEN', KEYS[3]) == #ARGV - 7
     and state[4] == ARGV[4] and (not numbered or same_seats())
   if known == asked and complete and redis.call('GET', KEYS[2]) == ARGV[3] then
     return 'same'
