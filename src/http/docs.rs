@@ -30,7 +30,7 @@ const ABOUT: &str = "People see free seats, book them, wait in a fair queue and 
     the same way. `Idempotency-Key` makes every creating POST safe to repeat.";
 
 /// Statuses that any operation may answer with, whatever it does: (status, problem code).
-const COMMON: [(&str, &str); 13] = [
+const COMMON: [(&str, &str); 15] = [
     ("400", "malformed"),
     ("401", "unauthenticated"),
     ("403", "forbidden"),
@@ -39,9 +39,11 @@ const COMMON: [(&str, &str); 13] = [
     ("409", "request_in_flight"),
     ("412", "version_mismatch"),
     ("413", "too_large"),
+    ("414", "uri_too_long"),
     ("415", "unsupported_media_type"),
     ("422", "invalid"),
     ("429", "too_many_requests"),
+    ("431", "headers_too_large"),
     ("500", "internal"),
     ("503", "unavailable"),
 ];

@@ -150,3 +150,21 @@ async fn what_is_documented_is_there() {
     }
     server.finish().await;
 }
+
+/// The door refuses these before any operation sees them, so each has to be documented for all
+/// (which is checked at the end of every test).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_door_refuses_is_documented() {
+    let server = TestServer::start().await;
+    let long = "x".repeat(9_000);
+    for path in ["/events", "/admin/dead-letters", "/me/bookings"] {
+        let ask = server.call("GET", &format!("{path}?query={long}"));
+        ask.send().await.refused(414, "uri_too_long");
+    }
+    let mut heavy = server.call("GET", "/events");
+    for n in 0..12 {
+        heavy = heavy.header(&format!("x-heavy-{n}"), &"y".repeat(3_000));
+    }
+    heavy.send().await.refused(431, "headers_too_large");
+    server.finish().await;
+}
