@@ -21,6 +21,7 @@ mod bookings;
 mod config;
 mod dead_letters;
 mod events;
+mod hammer;
 mod health;
 mod hold_races;
 mod holds;
