@@ -31,6 +31,7 @@ use crate::app::bookings::gate::Lives;
 use crate::app::bookings::settle::Settler;
 use crate::app::bookings::show::Notice;
 use crate::app::events::complete;
+use crate::app::integrity::epoch;
 use crate::app::messages::consume::Inbox;
 use crate::app::messages::relay::Outbox;
 use crate::config::Role;
@@ -72,6 +73,14 @@ pub fn start(
         workers(supervisor, app);
         messages(supervisor, app)?;
         cleanup(supervisor, app);
+    } else {
+        // Elsewhere somebody reconciles, but whether this Redis is still the same one is for every
+        // process to see: the gate asks it, and the desk shows in it what it did.
+        let (handles, tick) = (app.clone(), Duration::from_millis(app.config.reconciler.tick_ms));
+        chore(supervisor, "redis-epoch", tick, move || {
+            let app = handles.clone();
+            async move { Ok(epoch::ensure(&app.db, &app.redis).await.map(drop)?) }
+        });
     }
     let handles = app.clone();
     chore(supervisor, "revocations", REVOCATIONS, move || {

@@ -97,3 +97,21 @@ async fn what_only_a_person_can_judge_is_told_and_left_alone() {
     seats(2).await;
     server.finish().await;
 }
+
+/// Whoever settles bookings shows them, whether or not the same process reconciles.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_without_workers_believes_redis_too() {
+    let server = Wishes::default().without_loops().start().await;
+    eventually(Duration::from_secs(5), || async {
+        let trusted = server.app().redis.link.trusted();
+        trusted.map(drop).ok_or_else(|| "Redis is not believed".to_owned())
+    })
+    .await;
+    let organizer = server.organizer().await;
+    let event = server.event(&organizer, json!({"capacity": 3})).await;
+    let person = server.person().await;
+    server.book(&person, event, 2).await.expect(201);
+    server.book(&person, event, 2).await.expect(201);
+    truth::redis_agrees(server.pg(), &server.redis()).await;
+    server.finish().await;
+}
