@@ -122,6 +122,30 @@ async fn a_sleeper_whose_lease_is_over_is_not_listened_to() {
     assert!(twice >= 1.0, "both have sent it, so it must have come twice");
 }
 
+/// Who gave a seat back is told so when it can be had again, also from another process: here the
+/// word of it takes a while to Redis.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_process_takes_back_another_one_sells() {
+    let world = World::new().await;
+    let (event, _) = world.event(1).await;
+    let slow = Proxy::start(Upstream::Tcp(world.redis.proxy.address()), "").await;
+    let redis = format!("redis://{}", slow.address());
+    let mut first = world.serve_with(&[("REDIS_URL", &redis)]).await;
+    let mut second = world.serve().await;
+    let sale = Sale::new();
+    for person in world.people(5).await {
+        slow.lag(Duration::ZERO);
+        sale.send_to(&[second.address]);
+        sale.expect(Order::book(person, event, 1, false), 201).await;
+        world.redis_is_equal().await;
+        slow.lag(Duration::from_millis(80));
+        sale.send_to(&[first.address]);
+        let (owner, booking) = sale.to_cancel().pop().expect("a booking");
+        sale.expect(Order::cancel(owner, booking), 200).await;
+    }
+    world.must_hold(&sale, &mut [&mut first, &mut second]).await;
+}
+
 async fn broker_proxy(world: &World) -> Proxy {
     let address = address_of(&world.amqp);
     Proxy::start(Upstream::Tcp(address), "").await

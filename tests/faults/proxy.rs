@@ -1,10 +1,10 @@
 //! A small TCP proxy that stands before a service and breaks what flows through it: it cuts, it
-//! stalls one direction, and it can swallow exactly the reply that a test names, such as that to
+//! stalls or slows one direction, and it can swallow exactly the reply that a test names, such as that to
 //! the COMMIT of the booking desk.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ struct Trap {
 struct Inner {
     upstream: Upstream,
     flow: watch::Sender<Flow>,
+    /// So much later the service hears what clients say, in milliseconds.
+    lag_ms: AtomicU64,
     /// Connections whose client once said this are marked: traps look at no others.
     mark: Vec<u8>,
     trap: Mutex<Option<Trap>>,
@@ -73,6 +75,7 @@ impl Proxy {
         let inner = Arc::new(Inner {
             upstream,
             flow: watch::Sender::new(Flow::Pass),
+            lag_ms: AtomicU64::new(0),
             mark: mark.as_bytes().to_vec(),
             trap: Mutex::new(None),
             caught: watch::Sender::new(false),
@@ -100,6 +103,12 @@ impl Proxy {
     /// Holds back whatever the service says.
     pub fn mute(&self) {
         self.inner.flow.send_replace(Flow::Mute);
+    }
+
+    /// Lets the service hear everything so much later.
+    pub fn lag(&self, by: Duration) {
+        let ms = u64::try_from(by.as_millis()).unwrap();
+        self.inner.lag_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Catches a reply on a marked connection, after `pass` others like it.
@@ -170,6 +179,7 @@ async fn ask(
         if !marked.load(Ordering::Relaxed) && seen.count(&buffer[..read], &inner.mark) > 0 {
             marked.store(true, Ordering::Relaxed);
         }
+        tokio::time::sleep(Duration::from_millis(inner.lag_ms.load(Ordering::Relaxed))).await;
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

@@ -134,3 +134,34 @@ async fn redis_comes_back_with_an_old_dump() {
     sale.burst(people.drain(..30).map(|one| Order::book(one, event, 1, true)).collect()).await;
     world.must_hold(&sale, &mut [&mut server]).await;
 }
+
+/// Nobody looks whether Redis is still the same but those who ask it: the reconciler sleeps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_dump_is_not_believed_by_the_first_who_asks() {
+    let mut world = World::new().await;
+    let (plenty, _) = world.event(50).await;
+    let (scarce, _) = world.event(1).await;
+    let mut server = world.serve_with(&[("HAPPENING__RECONCILER__TICK_MS", "60000")]).await;
+    let sale = Sale::new();
+    sale.send_to(&[server.address]);
+    let mut people = world.people(4).await;
+    sale.expect(Order::book(people.remove(0), scarce, 1, false), 201).await;
+    world.redis_is_equal().await;
+    let mut redis = world.redis.client().await;
+    redis::cmd("SAVE").exec_async(&mut redis).await.unwrap();
+    let old = fs::read(world.redis.dump()).unwrap();
+    for (person, booking) in sale.to_cancel() {
+        sale.expect(Order::cancel(person, booking), 200).await;
+    }
+    world.redis_is_equal().await;
+    world.redis.kill();
+    fs::write(world.redis.dump(), old).unwrap();
+    world.redis.start_again().await;
+    // This one finds the connection broken; for a moment nobody asks Redis.
+    sale.expect(Order::book(people.remove(0), plenty, 1, false), 201).await;
+    sleep(Duration::from_millis(600)).await;
+    // By the dump the seat is sold.
+    sale.expect(Order::book(people.remove(0), scarce, 1, false), 201).await;
+    let mut awake = world.serve().await;
+    world.must_hold(&sale, &mut [&mut server, &mut awake]).await;
+}
