@@ -1,6 +1,6 @@
 //! A small TCP proxy that stands before a service and breaks what flows through it: it cuts, it
-//! stalls or slows one direction, and it can swallow exactly the reply that a test names, such as that to
-//! the COMMIT of the booking desk.
+//! stalls or slows one direction, and it can swallow exactly the reply that a test names, such as
+//! that to the COMMIT of the booking desk.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
