@@ -31,6 +31,7 @@ use crate::app::bookings::gate::Lives;
 use crate::app::bookings::settle::Settler;
 use crate::app::bookings::show::Notice;
 use crate::app::events::complete;
+use crate::app::integrity::epoch;
 use crate::app::messages::consume::Inbox;
 use crate::app::messages::relay::Outbox;
 use crate::config::Role;
@@ -55,6 +56,8 @@ const REVOCATIONS: Duration = Duration::from_secs(1);
 const CLEANUP: Duration = Duration::from_mins(10);
 /// How often events are looked through for those that are over.
 const COMPLETION: Duration = Duration::from_secs(10);
+/// How soon another Redis is noticed where nobody reconciles.
+const EPOCH: Duration = Duration::from_secs(1);
 /// How often histograms are folded: what is recorded between is kept raw, in memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -70,6 +73,13 @@ pub fn start(
         workers(supervisor, app);
         messages(supervisor, app)?;
         cleanup(supervisor, app);
+    } else {
+        // Nobody reconciles here; still, what Redis says is believed only in its epoch.
+        let handles = app.clone();
+        chore(supervisor, "redis-epoch", EPOCH, move || {
+            let app = handles.clone();
+            async move { Ok(epoch::ensure(&app.db, &app.redis).await.map(drop)?) }
+        });
     }
     let handles = app.clone();
     chore(supervisor, "revocations", REVOCATIONS, move || {

@@ -17,7 +17,7 @@
 --          of seats ("1,2"): "+" enough seats, leased (and pinned, if it chose);
 --          "P" enough, and these are pinned for it; "h" its holds are pinned;
 --          "w" too few, but it would wait; "-" refused: sold out;
---          "S" refused: these are sold or somebody else's; "x" refused: they are not held by it;
+--          "S" refused: these are sold or held by somebody else; "x" refused: they are not held by it;
 --          "?" the desk will tell.
 --
 -- Atomic because what is free is slots minus live leases and holds: two callers that read them
@@ -88,13 +88,15 @@ local function lowest(wanted)
   return #found == wanted and found
 end
 
+-- A seat that somebody else is booking at this moment is not refused: their booking may fail, or
+-- they may be this party's own first try, cut off. PostgreSQL decides; the later pin counts.
 local function choose(waits, seats)
   local gone, foreign = {}, not numbered
   for _, seat in ipairs(seats) do
     if foreign or tonumber(seat) > total then
       foreign = true
     elseif redis.call('GETBIT', taken_key, seat) == 1
-      or redis.call('HEXISTS', owners_key, seat) == 1 or pinned(seat) then
+      or redis.call('HEXISTS', owners_key, seat) == 1 then
       gone[#gone + 1] = seat
     end
   end
@@ -115,7 +117,7 @@ end
 local function convert(token, user, seats)
   local owns = numbered and redis.call('HGET', holder_of(token), 'user') == user
   for _, seat in ipairs(seats) do
-    owns = owns and redis.call('HGET', owners_key, seat) == token and not pinned(seat)
+    owns = owns and redis.call('HGET', owners_key, seat) == token
   end
   if owns then
     pin_all(seats)
