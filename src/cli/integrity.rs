@@ -37,8 +37,14 @@ fn lines(report: &Report) -> String {
         let shown = drift.shown.map_or_else(|| "nothing".to_owned(), |shown| shown.to_string());
         let _ = writeln!(
             lines,
-            "event {}: {} seats available, Redis shows {shown}; {} parties waiting, Redis shows {}",
-            drift.event, drift.available, drift.waiting, drift.shown_waiting
+            "event {}: {} seats available, Redis shows {shown}; {} parties waiting, Redis \
+             shows {}; {} numbered seats sold, Redis shows {}",
+            drift.event,
+            drift.available,
+            drift.waiting,
+            drift.shown_waiting,
+            drift.sold,
+            drift.shown_sold
         );
     }
     for broken in &report.contradictions {

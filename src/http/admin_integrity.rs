@@ -44,6 +44,10 @@ struct DriftBody {
     waitlist_length: u32,
     /// The same by Redis.
     shown_waitlist_length: i64,
+    /// Numbered seats sold, by PostgreSQL.
+    seats_sold: u32,
+    /// The same by Redis; if both are equal, they are other seats.
+    shown_seats_sold: i64,
     /// A later commit explains it: the publication was on its way.
     behind: bool,
 }
@@ -70,6 +74,8 @@ impl From<&Report> for IntegrityBody {
                     shown_slots: drift.shown,
                     waitlist_length: drift.waiting,
                     shown_waitlist_length: drift.shown_waiting,
+                    seats_sold: drift.sold,
+                    shown_seats_sold: drift.shown_sold,
                     behind: drift.behind,
                 })
                 .collect(),

@@ -31,7 +31,7 @@ pub enum Pass {
     Holds,
     /// Too few seats, and the party would not wait.
     SoldOut,
-    /// These seats are sold, held or being booked.
+    /// These seats are sold or held by somebody else.
     Gone(Vec<u32>),
     /// The hold token does not hold all of the seats.
     HoldLost,

@@ -25,6 +25,7 @@ mod world;
 
 mod cascade;
 mod crashes;
+mod holds_lost;
 mod postgres_lost;
 mod processes;
 mod promotion;

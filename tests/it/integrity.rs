@@ -67,6 +67,21 @@ async fn an_operator_sees_drift_and_mends_it() {
     let mended: Reply = ask("POST", "/admin/integrity/repair").await.expect(200);
     assert_eq!((&mended.body["healthy"], &mended.body["repaired"]), (&json!(true), &json!(1)));
     assert_eq!(look().await.expect(200).body["healthy"], true);
+
+    // Sold seats are compared one by one: as many, but others.
+    let hall = server.event(&organizer, json!({"seating": "numbered"})).await;
+    server.take(&ana, hall, &[4, 7]).await.expect(201);
+    truth::redis_agrees(server.pg(), &server.redis()).await;
+    let taken = format!("event:{{{hall}}}:taken");
+    for (seat, bit) in [(7, 0), (8, 1)] {
+        let mut set = redis::cmd("SETBIT");
+        set.arg(&taken).arg(seat).arg(bit).exec_async(&mut server.redis()).await.unwrap();
+    }
+    let drift = look().await.expect(200).body;
+    assert_eq!(drift["drifts"][0]["event_id"], json!(hall), "{drift}");
+    assert_eq!(drift["drifts"][0]["seats_sold"], drift["drifts"][0]["shown_seats_sold"]);
+    ask("POST", "/admin/integrity/repair").await.expect(200);
+    assert_eq!(look().await.expect(200).body["healthy"], true);
     server.finish().await;
 }
 

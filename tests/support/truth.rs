@@ -138,8 +138,13 @@ const TWICE: &str = "SELECT n.type || ' of ' || n.booking_id FROM notifications 
     GROUP BY n.type, n.booking_id, n.user_id HAVING count(*) > 1 LIMIT 10";
 const ON_SALE: &str = "SELECT e.id, e.available_slots,
         ARRAY(SELECT b.user_id::text FROM bookings b
-              WHERE b.event_id = e.id AND b.status = 'waitlisted' ORDER BY b.waiting_number)
+              WHERE b.event_id = e.id AND b.status = 'waitlisted' ORDER BY b.waiting_number),
+        ARRAY(SELECT s.seat_number FROM booking_seats s WHERE s.event_id = e.id
+              ORDER BY s.seat_number)
     FROM events e WHERE e.status = 'published'";
+
+/// Free seats, who waits, and which seats are sold, as Redis shows them.
+type Shown = (Option<i32>, Vec<String>, Option<Vec<u8>>);
 
 /// PostgreSQL contradicts neither itself nor its promises.
 ///
@@ -166,15 +171,17 @@ pub async fn redis_agrees(pg: &Client, redis: &MultiplexedConnection) {
         let rows = pg.query(ON_SALE, &[]).await.map_err(|error| error.to_string())?;
         for row in rows {
             let (event, available): (Uuid, i32) = (row.get(0), row.get(1));
-            let waiting: Vec<String> = row.get(2);
+            let (waiting, seats): (Vec<String>, Vec<i32>) = (row.get(2), row.get(3));
             let mut redis = redis.clone();
-            let (slots, listed): (Option<i32>, Vec<String>) = redis::pipe()
+            let (slots, listed, bits): Shown = redis::pipe()
                 .cmd("GET")
                 .arg(format!("event:{{{event}}}:slots"))
                 .cmd("LRANGE")
                 .arg(format!("event:{{{event}}}:waitlist"))
                 .arg(0)
                 .arg(-1)
+                .cmd("GET")
+                .arg(format!("event:{{{event}}}:taken"))
                 .query_async(&mut redis)
                 .await
                 .map_err(|error| error.to_string())?;
@@ -184,6 +191,20 @@ pub async fn redis_agrees(pg: &Client, redis: &MultiplexedConnection) {
                      {available} and {}",
                     listed.len(),
                     waiting.len()
+                ));
+            }
+            let bits = bits.unwrap_or_default();
+            let sold: Vec<i32> = (0..)
+                .zip(&bits)
+                .flat_map(|(byte, bits)| {
+                    (0..8)
+                        .filter(move |bit| bits & (0x80 >> bit) != 0)
+                        .map(move |bit| byte * 8 + bit)
+                })
+                .collect();
+            if sold != seats {
+                return Err(format!(
+                    "event {event}: Redis says {sold:?} sold, PostgreSQL {seats:?}"
                 ));
             }
         }

@@ -6,8 +6,9 @@ use super::rebuild;
 use crate::app::{Error, Result};
 use crate::domain::ids::EventId;
 use crate::postgres::Db;
-use crate::postgres::integrity::{self, Broken};
-use crate::redis::{Redis, stock};
+use crate::postgres::integrity::{self, Broken, Sums};
+use crate::redis::Redis;
+use crate::redis::stock::{self, Shown};
 
 /// An event that Redis shows differently.
 #[derive(Clone, Copy, Debug)]
@@ -59,19 +60,58 @@ pub async fn compare(
                 || shown.epoch != epoch
                 || shown.stale
         })
-        .map(|(sum, shown)| Drift {
-            event: sum.event,
-            available: sum.available,
-            shown: shown.available.filter(|_| shown.epoch == epoch),
-            waiting: sum.waiting,
-            shown_waiting: shown.waiting,
-            sold: sum.sold,
-            shown_sold: shown.sold,
-            behind: shown.version != Some(sum.version),
-        })
+        .map(|(sum, shown)| drift(sum, &shown, epoch))
         .collect();
     let full = u32::try_from(sums.len()).is_ok_and(|found| found == limit);
     Ok((drifts, sums.last().map(|sum| sum.event).filter(|_| full)))
+}
+
+/// Those of published events after `after` whose sold seats Redis shows as other ones, though as
+/// many of the same commit: looked at one by one, for an operator.
+///
+/// # Errors
+/// When PostgreSQL or Redis is away.
+pub async fn misplaced(
+    db: &Db,
+    redis: &Redis,
+    after: Option<EventId>,
+    limit: u32,
+) -> Result<(Vec<Drift>, Option<EventId>)> {
+    let conn = db.get().await?;
+    let after = after.unwrap_or(EventId(Uuid::nil()));
+    let sums = integrity::sums(&conn, after, i64::from(limit)).await?;
+    let mut drifts = Vec::new();
+    for sum in sums.iter().filter(|sum| sum.sold > 0) {
+        let away = |_| Error::unavailable("redis");
+        let before = stock::read(redis, &[sum.event]).await.map_err(away)?;
+        let view = stock::view(&redis.link, sum.event).await.map_err(away)?;
+        let snapshot = integrity::snapshot(&conn, sum.event).await?;
+        let shown = stock::read(redis, &[sum.event]).await.map_err(away)?;
+        let (Some(view), Some(snapshot), Some(shown)) = (view, snapshot, shown.first()) else {
+            continue;
+        };
+        // A publication in between explains everything.
+        let same = before.first() == Some(shown) && shown.version == Some(snapshot.version);
+        let counted = shown.sold == i64::try_from(snapshot.taken.len()).unwrap_or(i64::MAX);
+        if same && counted && view.taken != snapshot.taken {
+            drifts.push(drift(sum, shown, shown.epoch));
+        }
+    }
+    let full = u32::try_from(sums.len()).is_ok_and(|found| found == limit);
+    Ok((drifts, sums.last().map(|sum| sum.event).filter(|_| full)))
+}
+
+fn drift(sum: &Sums, shown: &Shown, epoch: Option<i64>) -> Drift {
+    Drift {
+        event: sum.event,
+        available: sum.available,
+        shown: shown.available.filter(|_| shown.epoch == epoch),
+        waiting: sum.waiting,
+        shown_waiting: shown.waiting,
+        sold: sum.sold,
+        shown_sold: shown.sold,
+        behind: shown.version != Some(sum.version),
+    }
 }
 
 /// Rebuilds those events; how many were different.

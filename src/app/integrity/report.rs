@@ -47,6 +47,18 @@ pub async fn examine(db: &Db, redis: &Redis, repair: bool) -> Result<Report> {
     }
     let mut after = None;
     loop {
+        let (drifts, next) = check::misplaced(db, redis, after, WINDOW).await?;
+        if repair {
+            report.repaired += check::repair(db, redis, &drifts).await?;
+        }
+        report.drifts.extend(drifts);
+        after = next;
+        if after.is_none() || report.drifts.len() >= FINDINGS_MAX {
+            break;
+        }
+    }
+    let mut after = None;
+    loop {
         let (broken, next) = check::contradictions(db, after, WINDOW).await?;
         report.contradictions.extend(broken);
         after = next;

@@ -11,8 +11,9 @@
 -- event:{id}:holder:{token}   hash: user, address, epoch, since, renewals, deadline, parked, s:{session}
 -- socket:{token}:event:{id}   set: the seats of that token (S4.12)
 -- event:{id}:held_by          hash: "u:{user}", "a:{address}" -> seats held
--- event:{id}:pins             hash: seat -> "{lease}:{deadline}": being booked at this moment; a
---                             pinned hold neither ends nor changes hands, whatever its deadline
+-- event:{id}:pins             hash: seat -> "{lease}:{deadline}", several with commas: being booked at
+--                             this moment; a pinned hold neither ends nor changes hands, whatever
+--                             its deadline
 -- event:{id}:deltas           channel: each change, once, in order of "v"
 
 local state_key = KEYS[1]
@@ -32,9 +33,35 @@ local function seats_of(token)
   return 'socket:' .. token .. ':event:' .. tag
 end
 
+-- The pins of a seat that still count, but those of one lease.
+local function live_pins(seat, except)
+  local live = {}
+  for lease, deadline in string.gmatch(redis.call('HGET', pins_key, seat) or '', '(%w+):(%d+)') do
+    if tonumber(deadline) > now and lease ~= except then
+      live[#live + 1] = lease .. ':' .. deadline
+    end
+  end
+  return live
+end
+
 local function pinned(seat)
-  local pin = redis.call('HGET', pins_key, seat)
-  return pin and tonumber(string.match(pin, ':(%d+)$')) > now
+  return #live_pins(seat) > 0
+end
+
+-- Several may book one seat at the same moment: it is pinned until the last of them is decided.
+local function pin(seat, lease, deadline)
+  local live = live_pins(seat, lease)
+  live[#live + 1] = lease .. ':' .. string.format('%.0f', deadline)
+  redis.call('HSET', pins_key, seat, table.concat(live, ','))
+end
+
+local function unpin(seat, lease)
+  local live = live_pins(seat, lease)
+  if #live > 0 then
+    redis.call('HSET', pins_key, seat, table.concat(live, ','))
+  else
+    redis.call('HDEL', pins_key, seat)
+  end
 end
 
 local function count(user, address, by)

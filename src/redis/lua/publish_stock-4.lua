@@ -46,13 +46,10 @@ for _ = 1, leases do
   end
 end
 -- What was booked or refused is not being booked any more; an old deadline counts again.
-local function unpin()
+local function settle()
   for name, seats in pairs(pins) do
     for _, seat in ipairs(seats) do
-      local pin = redis.call('HGET', pins_key, seat)
-      if pin and string.sub(pin, 1, #name + 1) == name .. ':' then
-        redis.call('HDEL', pins_key, seat)
-      end
+      unpin(seat, name)
     end
   end
   lapse()
@@ -65,7 +62,7 @@ if state[1] ~= ARGV[1] then
 end
 if ARGV[3] == '0' then
   if numbered then
-    unpin()
+    settle()
   end
   return done('ok')
 end
@@ -96,15 +93,18 @@ if numbered and (not old or state[3] == '1') then
 end
 if old then
   if numbered then
-    unpin()
+    settle()
   end
-  return done('old')
+  if next(said) then
+    announce(state[3] == '1')
+  end
+  return 'old'
 end
 
 redis.call('SET', KEYS[2], ARGV[4])
 redis.call('HSET', KEYS[1], 'version', ARGV[3], 'total', ARGV[5])
 if numbered then
-  unpin()
+  settle()
   if ARGV[6] == '1' then
     redis.call('HSET', KEYS[1], 'closed', 1)
   end
@@ -118,8 +118,10 @@ if numbered then
     end
   end
 end
-announce()
-if state[2] ~= ARGV[2] or state[3] == '1' then
+-- What is missing is not told: whoever watches has to look.
+local stale = state[2] ~= ARGV[2] or state[3] == '1'
+announce(stale)
+if stale then
   redis.call('HSET', KEYS[1], 'stale', 1)
   return 'stale'
 end

@@ -17,7 +17,7 @@
 --          of seats ("1,2"): "+" enough seats, leased (and pinned, if it chose);
 --          "P" enough, and these are pinned for it; "h" its holds are pinned;
 --          "w" too few, but it would wait; "-" refused: sold out;
---          "S" refused: these are sold or somebody else's; "x" refused: they are not held by it;
+--          "S" refused: these are sold or held by somebody else; "x" refused: they are not held by it;
 --          "?" the desk will tell.
 --
 -- Atomic because what is free is slots minus live leases and holds: two callers that read them
@@ -43,14 +43,14 @@ if leased > 0 then
 end
 
 local numbered, total = state[3] == '1', tonumber(state[4]) or 0
-local free = slots - leased
+local unheld = slots
 if numbered then
   lapse()
-  free = free - redis.call('ZCARD', holds_key)
+  unheld = slots - redis.call('ZCARD', holds_key)
 end
+local free = unheld - leased
 local granted = 0
 local verdicts, lists = {}, {}
-local pin = ARGV[2] .. ':' .. string.format('%.0f', now + tonumber(ARGV[4]))
 
 local function say(verdict, seats)
   verdicts[#verdicts + 1] = verdict
@@ -61,7 +61,7 @@ end
 
 local function pin_all(seats)
   for _, seat in ipairs(seats) do
-    redis.call('HSET', pins_key, seat, pin)
+    pin(seat, ARGV[2], now + tonumber(ARGV[4]))
   end
 end
 
@@ -88,24 +88,29 @@ local function lowest(wanted)
   return #found == wanted and found
 end
 
+-- A seat that somebody else is booking at this moment is not refused: their booking may fail, or
+-- they may be this party's own first try, cut off. PostgreSQL decides.
 local function choose(waits, seats)
-  local gone, foreign = {}, not numbered
+  local gone, foreign, fresh = {}, not numbered, 0
   for _, seat in ipairs(seats) do
     if foreign or tonumber(seat) > total then
       foreign = true
     elseif redis.call('GETBIT', taken_key, seat) == 1
       or redis.call('EXISTS', base .. 'hold:' .. seat) == 1
-      or redis.call('HEXISTS', owners_key, seat) == 1 or pinned(seat) then
+      or redis.call('HEXISTS', owners_key, seat) == 1 then
       gone[#gone + 1] = seat
+    elseif not pinned(seat) then
+      fresh = fresh + 1
     end
   end
   if foreign then
     say('?')
   elseif #gone > 0 then
     say('S', gone)
-  elseif #seats <= free then
-    free = free - #seats
-    granted = granted + #seats
+  elseif #seats <= unheld then
+    -- The seats are free one by one; those that are pinned already are leased already.
+    free = free - fresh
+    granted = granted + fresh
     pin_all(seats)
     say('+')
   else
@@ -118,7 +123,9 @@ local function convert(token, user, seats)
   local holder = redis.call('HGET', holder_of(token), 'user')
   local owns = numbered and (not holder or holder == user)
   for _, seat in ipairs(seats) do
-    owns = owns and redis.call('GET', base .. 'hold:' .. seat) == token and not pinned(seat)
+    local owner = redis.call('HGET', owners_key, seat)
+      or redis.call('GET', base .. 'hold:' .. seat)
+    owns = owns and owner == token
   end
   if owns then
     pin_all(seats)

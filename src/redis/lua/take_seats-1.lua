@@ -18,11 +18,11 @@
 --
 -- Atomic because two who want overlapping sets must not both have a part.
 
-local state = redis.call('HMGET', state_key, 'epoch', 'total', 'leased', 'numbered', 'closed')
+local state = redis.call('HMGET', state_key, 'epoch', 'total', 'numbered', 'closed')
 local slots = tonumber(redis.call('GET', slots_key))
-if state[1] ~= ARGV[1] or state[4] ~= '1' or not slots then
+if state[1] ~= ARGV[1] or state[3] ~= '1' or not slots then
   return { 'cold' }
-elseif state[5] == '1' then
+elseif state[4] == '1' then
   return { 'closed' }
 end
 lapse()
@@ -72,7 +72,8 @@ if more > 0 then
   local function has(name)
     return tonumber(redis.call('HGET', base .. 'held_by', name)) or 0
   end
-  if more > slots - (tonumber(state[3]) or 0) - all then
+  -- The seats are free one by one; none is left to newcomers while somebody waits.
+  if more > slots - all then
     return done({ 'sold_out' })
   elseif has('u:' .. user) + more > tonumber(ARGV[9]) then
     return done({ 'user' })
