@@ -24,6 +24,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("rabbit", &["domain", "clock", "config"]),
     ("app", &["domain", "postgres", "redis", "clock", "config", "wake", "fault"]),
     ("http", &["app", "domain", "wake", "clock", "config"]),
+    ("ws", &["app", "domain", "wake", "clock", "config", "http"]),
     (
         "actors",
         &["app", "domain", "rabbit", "wake", "clock", "config", "fault", "postgres", "redis"],

@@ -94,7 +94,7 @@ pub async fn mark_event_as_processing(
 ) -> Result<Option<Claim>, DbError> {
     let conn = db.get().await?;
     let lease_until = later(now, settings.lease_ms);
-    Ok(inbox::claim(&conn, service, key, now, lease_until).await?)
+    inbox::claim(&conn, service, key, now, lease_until).await
 }
 
 /// Ends a claim (S1.24, S1.38, S1.39) and says whether it still was the caller's. A failed
@@ -123,7 +123,7 @@ pub async fn update_event_status(
         next_attempt_at: (failed && !dead).then(|| later(now, pause)),
         dead_at: dead.then_some(now),
     };
-    Ok(inbox::finish(&*db.get().await?, service, &end, now).await?)
+    inbox::finish(&*db.get().await?, service, &end, now).await
 }
 
 /// Counts of one service, or of all together (S1.40, S1.41).
