@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod notifications;
 pub mod organizations;
 pub mod page;
+pub mod pages;
 pub mod problem;
 pub mod query;
 pub mod reply;
@@ -43,6 +44,7 @@ use utoipa_actix_web::{AppExt as _, scope};
 use self::docs::Document;
 use self::health::Readiness;
 use self::limits::Limits;
+use self::pages::Pages;
 use crate::app::App;
 
 /// The API: one line a noun.
@@ -59,7 +61,7 @@ fn api(cfg: &mut ServiceConfig<'_>) {
         .configure(admin_messages::routes);
 }
 
-/// What stands at the root, besides the pages of `docs.rs`.
+/// What stands at the root, besides the pages of `docs.rs` and `pages.rs`.
 fn root(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(health::routes).configure(metrics::routes);
 }
@@ -76,6 +78,7 @@ pub struct Door {
     recorder: web::Data<PrometheusHandle>,
     document: web::Data<Document>,
     sockets: Routes,
+    pages: web::Data<Pages>,
 }
 
 impl Door {
@@ -95,6 +98,7 @@ impl Door {
             readiness: web::Data::from(readiness),
             recorder: web::Data::new(recorder),
             document: web::Data::new(Document::new(openapi(sockets))),
+            pages: web::Data::new(Pages::new(app.config.demo)),
             app: web::Data::new(app),
             sockets,
         })
@@ -117,6 +121,7 @@ impl Door {
         mounted(service, self.sockets)
             .into_app()
             .configure(docs::pages)
+            .configure(pages::routes)
             .wrap(Condition::new(!origins.is_empty(), cors(origins)))
             .wrap(from_fn(guard::guard))
             .wrap(from_fn(trace::trace))
@@ -132,6 +137,7 @@ impl Door {
             .app_data(self.readiness.clone())
             .app_data(self.recorder.clone())
             .app_data(self.document.clone())
+            .app_data(self.pages.clone())
             .app_data(guard::path_parameters())
             .default_service(web::to(guard::unmatched))
     }
