@@ -8,6 +8,7 @@ declare -A PACKAGES=(
   [rabbitmq]=rabbitmq-server
   [nats]=nats-server
   [node]=nodejs
+  [chromedriver]=chromium-driver
 )
 
 # find_programs: sets the variables below to what is there, to nothing if it is not. A caller
