@@ -37,7 +37,7 @@ export async function openBookings() {
       const cards = await Promise.all(
         bookings.map(async (booking) => {
           const { event, layout } = await eventOf(booking.event_id);
-          return bookingCard({ booking, event, layout, titled: true, onChange: show });
+          return bookingCard({ booking, event, layout, titled: true, onChange: show }).card;
         }),
       );
       if (!dialog.isConnected) return;
@@ -66,6 +66,7 @@ async function withLayout(id) {
 /**
  * @param {{booking: any, event: any, layout: import('./layout.js').Layout, titled?: boolean,
  *   onChange: () => void}} options
+ * @returns {{card: HTMLElement, refresh: () => void}}
  */
 export function bookingCard({ booking, event, layout, titled = false, onChange }) {
   const place = booking.status === 'waitlisted' ? standing(booking.id) : null;
@@ -85,7 +86,7 @@ export function bookingCard({ booking, event, layout, titled = false, onChange }
     booking.cancelled_seats > 0 && booking.status !== 'cancelled'
       ? el('p', { class: 'muted' }, `${seats(booking.cancelled_seats)} given back.`)
       : null;
-  return el(
+  const card = el(
     'article',
     {
       class: 'card booking',
@@ -102,6 +103,7 @@ export function bookingCard({ booking, event, layout, titled = false, onChange }
     place?.box,
     tools,
   );
+  return { card, refresh: () => place?.refresh() };
 }
 
 function actions(booking, layout, onChange) {

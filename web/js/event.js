@@ -321,7 +321,7 @@ async function refreshFacts(page) {
   Object.assign(page.event, fresh, { seat_map: page.event.seat_map });
   showStock(page);
   page.panel.update();
-  page.standing?.();
+  if (page.waits) refreshOwn(page);
 }
 
 /** What the caller has of this event already. */
@@ -330,20 +330,23 @@ async function refreshOwn(page) {
   const mine = user() ? await ownBookings(eventId).catch(() => null) : [];
   if (mine === null) return;
   page.map?.update(page.live.seats.ownBooked(mine.flatMap((one) => one.seat_numbers)));
+  // What has not changed stays as it is: somebody may be in the middle of giving seats back.
+  const known = JSON.stringify(mine);
+  if (known === page.ownKnown) {
+    page.ownCards.forEach((one) => one.refresh());
+    return;
+  }
+  page.ownKnown = known;
   box.hidden = mine.length === 0;
   const onChange = () => {
     refreshOwn(page);
     if (!page.live.joined) page.live.refresh().catch(() => {});
   };
-  refill(
-    box,
-    el('h2', {}, 'Your bookings'),
-    mine.map((booking) =>
-      bookingCard({ booking, event: page.event, layout: page.layout, onChange }),
-    ),
-  );
-  const waits = mine.some((one) => one.status === 'waitlisted');
-  page.standing = waits ? () => refreshOwn(page) : null;
+  const { event, layout } = page;
+  page.ownCards = mine.map((booking) => bookingCard({ booking, event, layout, onChange }));
+  const cards = page.ownCards.map((one) => one.card);
+  refill(box, el('h2', {}, 'Your bookings'), cards);
+  page.waits = mine.some((one) => one.status === 'waitlisted');
 }
 
 /** What the panel's buttons do. */

@@ -105,11 +105,9 @@ export class Holds extends EventTarget {
 
   /** @returns {Promise<boolean>} whether the socket answered */
   async overSocket(seats) {
-    const held = { event_id: this.eventId, ...(this.token ? { hold_token: this.token } : {}) };
-    const frame =
-      seats.length > 0
-        ? { type: 'hold', ...held, seat_numbers: seats }
-        : { type: 'release', ...held };
+    // No seats at all: let all of them go.
+    const frame = { type: 'hold', event_id: this.eventId, seat_numbers: seats };
+    if (this.token) frame.hold_token = this.token;
     const answer = await this.socket.ask(frame).catch(() => null);
     if (!answer) return false;
     this.answered(answer);
@@ -137,7 +135,8 @@ export class Holds extends EventTarget {
   /** An answer of the socket about our holds. */
   answered(answer) {
     if (answer.type === 'error') {
-      throw new Problem({ status: 400, code: answer.code, detail: answer.detail });
+      const status = answer.code === 'unavailable' ? 503 : 400;
+      throw new Problem({ status, code: answer.code, detail: answer.detail });
     }
     this.take({ ...answer, seat_numbers: answer.granted ?? [] });
     const conflicts = answer.conflicts ?? [];
@@ -147,7 +146,7 @@ export class Holds extends EventTarget {
   /** Takes what the server says is ours. */
   take(answer) {
     this.held = new Set(answer.seat_numbers);
-    if (answer.hold_token) this.remember(answer.hold_token);
+    this.remember(answer.hold_token);
     const some = this.held.size > 0;
     this.expiresAt = some && answer.expires_at ? Date.parse(answer.expires_at) : null;
     this.renewalsLeft = answer.renewals_left ?? this.renewalsLeft;
@@ -220,7 +219,7 @@ export class Holds extends EventTarget {
 
   /** Asks for more time. */
   async renew() {
-    const asked = { type: 'renew', event_id: this.eventId, hold_token: this.token };
+    const asked = { type: 'renew', event_id: this.eventId };
     const answer = await this.socket.ask(asked).catch(() => null);
     if (answer) {
       this.answered(answer);
@@ -271,8 +270,9 @@ export class Holds extends EventTarget {
   }
 
   remember(token) {
-    this.token = token;
-    sessionStorage.setItem(this.place, token);
+    this.token = token ?? null;
+    if (token) sessionStorage.setItem(this.place, token);
+    else sessionStorage.removeItem(this.place);
   }
 
   changed() {

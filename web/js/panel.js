@@ -259,7 +259,7 @@ export class Panel {
         'div',
         { class: 'timer-line' },
         icon('clock'),
-        el('span', {}, 'Held for you: ', this.clock),
+        el('span', {}, 'Held for you ', this.clock),
         renew,
       ),
       el('div', { class: 'clock-track', 'aria-hidden': 'true' }, this.bar),

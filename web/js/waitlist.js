@@ -27,7 +27,9 @@ export function standing(bookingId) {
   const box = el('div', { class: 'standing', 'aria-busy': 'true' });
   const refresh = async () => {
     try {
-      refill(box, shown(await call('GET', `/bookings/${bookingId}/waitlist`)));
+      const found = await call('GET', `/bookings/${bookingId}/waitlist`);
+      const open = box.querySelector('details')?.open ?? false;
+      refill(box, shown(found, open));
     } catch (problem) {
       refill(box, el('p', { class: 'field-error' }, inWords(problem)));
     }
@@ -36,7 +38,7 @@ export function standing(bookingId) {
   return { box, refresh };
 }
 
-function shown({ position, parties_ahead: parties, seats_ahead: ahead, reason, history }) {
+function shown({ position, parties_ahead: parties, seats_ahead: ahead, reason, history }, open) {
   const place =
     position === null
       ? null
@@ -64,7 +66,7 @@ function shown({ position, parties_ahead: parties, seats_ahead: ahead, reason, h
     el('p', { class: 'standing-reason' }, `Why: ${reason}.`),
     el(
       'details',
-      {},
+      { open },
       el('summary', {}, `History (${history.length})`),
       el('ol', { class: 'history' }, lines),
     ),
