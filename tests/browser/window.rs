@@ -128,9 +128,14 @@ impl Window {
         self.see(&format!(".seat-{state}[data-seat='{number}']")).await;
     }
 
-    /// Picks a seat on the map.
+    /// Picks a seat on the map, scrolled to where one can see it: on a phone the box with what is
+    /// chosen lies over the lower part of the page.
     pub async fn pick(&self, number: u32) {
-        self.click(&format!("[data-seat='{number}']")).await;
+        let seat = format!("[data-seat='{number}']");
+        self.see(&seat).await;
+        let script = "document.querySelector(arguments[0]).scrollIntoView({ block: 'center' })";
+        self.driver.execute(script, vec![seat.as_str().into()]).await.expect("a script");
+        self.click(&seat).await;
     }
 
     /// Makes an account in the window that is open, or opens it first.

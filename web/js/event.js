@@ -158,7 +158,7 @@ function mapFrame() {
     el(
       'div',
       { class: 'map-box' },
-      el('p', { class: 'stage', 'aria-hidden': 'true' }, 'Front'),
+      el('p', { class: 'stage', id: 'stage', 'aria-hidden': 'true' }, 'Front'),
       svg('svg', {
         id: 'map',
         class: 'map',
@@ -198,6 +198,10 @@ function drawMap(page) {
     return known === 'mine' ? 'free' : known;
   };
   page.map = new SeatMap(byId('map'), layout, state, (seat) => pick(page, seat, state(seat)));
+  // A stage before the seats is the strip above the map; one among them is drawn there.
+  const { stage } = layout;
+  if (stage) byId('stage').textContent = 'Stage';
+  byId('stage').hidden = stage !== null && stage.y > 0;
   const zoom = page.map.panZoom;
   byId('zoom-in').addEventListener('click', () => zoom.nearer());
   byId('zoom-out').addEventListener('click', () => zoom.farther());

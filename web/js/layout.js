@@ -31,6 +31,7 @@ const ROW_GAP = 4;
  * @property {Place[][]} rows each from left to right, the rows from front to back
  * @property {{name: string, x: number, y: number}[]} sections where to write their names
  * @property {{name: string, x: number, y: number}[]} rowNames
+ * @property {{x: number, y: number} | null} stage where people look to, if the map says so
  * @property {string[]} categories in the order in which they occur
  * @property {number} width
  * @property {number} height
@@ -45,8 +46,9 @@ export function layOut(map, total) {
   const sections = map?.sections?.length ? named(map) : grid(total);
   const all = sections.flatMap((section) => section.rows.flatMap((row) => row.places));
   const drawn = all.length > 0 && all.every((place) => place.x !== null && place.y !== null);
-  const heads = drawn ? scaled(sections, all) : stacked(sections);
-  return finished(sections, heads, all);
+  const stage = drawn && map?.stage ? { ...map.stage } : null;
+  const heads = drawn ? scaled(sections, all, stage) : stacked(sections);
+  return { ...finished(sections, heads, all), stage };
 }
 
 /** Sections and rows as the map has them. */
@@ -57,7 +59,7 @@ function named(map) {
       name: row.name,
       places: row.seats.map((seat) => ({
         number: seat.number,
-        label: seat.label ?? String(seat.number),
+        label: shortLabel(seat, row.name),
         row: row.name,
         section: map.sections.length > 1 ? section.name : undefined,
         category: seat.category,
@@ -66,6 +68,12 @@ function named(map) {
       })),
     })),
   }));
+}
+
+/** What is written on a seat, without the row that it is in anyway: `7` for `C7`. */
+function shortLabel({ number, label }, row) {
+  const rest = label?.startsWith(row) ? label.slice(row.length) : '';
+  return /^\d+$/.test(rest) ? rest : (label ?? String(number));
 }
 
 /** Seats that are only numbers: wider than high, in rows of a round number. */
@@ -110,7 +118,7 @@ function stacked(sections) {
 }
 
 /** The map's own drawing, scaled so that neighbours are a pitch apart. */
-function scaled(sections, all) {
+function scaled(sections, all, stage) {
   const gaps = [];
   for (const section of sections) {
     for (const { places } of section.rows) {
@@ -126,7 +134,7 @@ function scaled(sections, all) {
   const unit = gaps[Math.floor(gaps.length / 4)] ?? 1;
   const scale = PITCH / unit;
   const [left, top] = [least(all, 'x'), least(all, 'y')];
-  for (const place of all) {
+  for (const place of stage ? [...all, stage] : all) {
     place.x = (place.x - left) * scale;
     place.y = (place.y - top) * scale;
   }

@@ -88,6 +88,10 @@ export class SeatMap {
     const { drawing, layout } = this;
     drawing.replaceChildren();
     drawing.setAttribute('aria-rowcount', String(layout.rows.length));
+    if (layout.stage?.y > 0) {
+      const { x, y } = layout.stage;
+      put(drawing, svg('text', { x, y, class: 'map-section', 'aria-hidden': 'true' }, 'Stage'));
+    }
     for (const { name, x, y } of layout.sections) {
       put(drawing, svg('text', { x, y, class: 'map-section', 'aria-hidden': 'true' }, name));
     }
@@ -181,7 +185,9 @@ export class SeatMap {
     const { drawing } = this;
     drawing.addEventListener('click', (event) => this.clicked(event));
     drawing.addEventListener('keydown', (event) => this.key(event));
-    drawing.addEventListener('focusin', (event) => {
+    // Not on the drawing itself: Chromium takes an SVG that listens for focus for a stop of its
+    // own.
+    drawing.parentElement.addEventListener('focusin', (event) => {
       const number = seatAt(event);
       if (number !== null) this.rove(number);
     });
@@ -201,7 +207,9 @@ export class SeatMap {
       return;
     }
     const number = seatAt(event) ?? this.nearest(this.panZoom.spot(event));
-    if (number !== null) this.onPick(number);
+    if (number === null) return;
+    this.rove(number);
+    this.onPick(number);
   }
 
   /** The seat whose square the spot is in: the gap between two seats belongs to one of them. */

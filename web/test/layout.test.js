@@ -72,3 +72,16 @@ test('arrow keys stay in the row, and cross rows to what is nearest', () => {
   assert.equal(neighbour(layout, 7, 'Home'), 5);
   assert.equal(neighbour(layout, 7, 'End'), 10);
 });
+
+test('labels do not repeat the row that they are in, and the stage moves with the seats', () => {
+  const seats = [1, 2].map((number) => ({ number, label: `C${number}`, x: number * 10, y: 30 }));
+  const sections = [{ name: 'Stalls', rows: [{ name: 'C', seats }] }];
+  const layout = layOut({ sections, stage: { x: 15, y: 0 } }, 2);
+  assert.equal(seatName(layout, 2), 'Row C, seat 2');
+  assert.deepEqual(layout.stage, { x: PITCH / 2, y: -3 * PITCH });
+  const odd = layOut(
+    { sections: [{ name: 'S', rows: [{ name: 'C', seats: [{ number: 1, label: 'Corner' }] }] }] },
+    1,
+  );
+  assert.equal(odd.places.get(1).label, 'Corner');
+});
