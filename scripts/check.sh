@@ -47,7 +47,7 @@ check_scripts() {
 }
 
 # Kept for the long runs: many more random histories for the property tests, and the proof that
-# they notice a broken rule.
+# they notice a broken rule; and fuzzing.
 check_long() {
   # shellcheck source=scripts/mutate.sh
   . scripts/mutate.sh
@@ -55,6 +55,18 @@ check_long() {
   step 'property tests, 20000 cases' \
     env PROPTEST_CASES=20000 cargo test --lib --features faults
   step 'mutants of the rules' check_mutants
+  step 'fuzzing, a minute a target' check_fuzzing
   ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"
   good 'all long checks passed'
+}
+
+check_fuzzing() {
+  if ! cargo +nightly --version >/dev/null 2>&1 || ! cargo fuzz --version >/dev/null 2>&1; then
+    say 'skipped: it needs a nightly toolchain and cargo-fuzz' \
+      '(rustup toolchain install nightly; cargo install --locked cargo-fuzz)'
+    return 0
+  fi
+  mkdir -p fuzz/corpus/frame
+  cargo +nightly fuzz run frame fuzz/corpus/frame fuzz/seeds/frame -- \
+    -max_total_time=60 -max_len=16384
 }

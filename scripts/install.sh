@@ -7,6 +7,8 @@ declare -A PACKAGES=(
   [redis]=redis-server
   [rabbitmq]=rabbitmq-server
   [nats]=nats-server
+  [node]=nodejs
+  [chromedriver]=chromium-driver
 )
 
 # find_programs: sets the variables below to what is there, to nothing if it is not. A caller
@@ -166,6 +168,18 @@ stay_out_of_the_boot() {
         ;;
     esac
   done
+}
+
+# node_packages FOLDER: what its lock file lists is there. Needs a network the first time only.
+node_packages() {
+  local folder=$1
+  ensure_installed node npm
+  cmp -s "$folder/package-lock.json" "$folder/node_modules/.happening-lock" && return
+  say "installing the packages of $folder (log: .dev/npm.log)"
+  mkdir -p "$ROOT/.dev"
+  (cd "$folder" && npm ci --ignore-scripts) >"$ROOT/.dev/npm.log" 2>&1 ||
+    die "npm ci failed in $folder ($(grep -m 1 'npm error' "$ROOT/.dev/npm.log" || echo 'see .dev/npm.log'))"
+  cp "$folder/package-lock.json" "$folder/node_modules/.happening-lock"
 }
 
 # need_cargo: Rust is the one thing we do not install for you.

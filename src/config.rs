@@ -54,6 +54,7 @@ section!(
         relay: Relay,
         inbox: Inbox,
         reconciler: Reconciler,
+        sockets: Sockets,
         stop: Stop,
         log: Log,
     }
@@ -190,6 +191,27 @@ section!(
     }
 );
 section!(
+    /// Sockets, of both faces.
+    Sockets {
+        origins: Vec<String>,
+        max_total: usize,
+        max_per_user: usize,
+        max_per_address: usize,
+        exempt_loopback: bool,
+        rooms_per_socket: usize,
+        frame_limit_bytes: usize,
+        frames_per_second: u32,
+        frames_burst: u32,
+        ping_ms: u64,
+        idle_ms: u64,
+        write_timeout_ms: u64,
+        look_ms: u64,
+        recheck_ms: u64,
+        warn_ms: u64,
+        farewell_spread_ms: u64,
+    }
+);
+section!(
     /// The orderly stop.
     Stop {
         drain_ms: u64,
@@ -271,6 +293,7 @@ impl Config {
                     .with_list_parse_key("roles")
                     .with_list_parse_key("http.cors_origins")
                     .with_list_parse_key("http.trusted_proxies")
+                    .with_list_parse_key("sockets.origins")
                     .with_list_parse_key("inbox.retry_delays_ms")
                     .source(Some(environment)),
             )
@@ -298,6 +321,7 @@ impl Config {
         }
         if self.demo {
             self.limits.exempt_loopback = true;
+            self.sockets.exempt_loopback = true;
             self.limits.sign_in_per_minute = self.limits.sign_in_per_minute.max(DEMO_SIGN_INS);
             if self.auth.signing_secret.expose_secret().is_empty() {
                 self.auth.signing_secret = DEMO_SECRET.into();
@@ -346,6 +370,7 @@ impl Config {
         require(self.http.request_timeout_ms > 0, "http.request_timeout_ms", "must be above 0");
         self.check_services(&mut require);
         self.check_bounds(&mut require);
+        self.check_sockets(&mut require);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong.trim_end().to_owned())) }
     }
 
@@ -381,6 +406,36 @@ impl Config {
             (1..=64).contains(&self.rabbitmq.consumers),
             "rabbitmq.consumers",
             "must be between 1 and 64",
+        );
+    }
+
+    fn check_sockets(&self, require: &mut impl FnMut(bool, &str, &str)) {
+        for (value, key) in [
+            (self.sockets.max_per_user, "sockets.max_per_user"),
+            (self.sockets.max_per_address, "sockets.max_per_address"),
+            (self.sockets.rooms_per_socket, "sockets.rooms_per_socket"),
+        ] {
+            require(value > 0, key, "must be above 0");
+        }
+        require(
+            (1024..=65_536).contains(&self.sockets.frame_limit_bytes),
+            "sockets.frame_limit_bytes",
+            "must be between 1024 and 65536",
+        );
+        require(
+            self.sockets.frames_per_second > 0 && self.sockets.frames_burst > 0,
+            "sockets.frames_per_second, sockets.frames_burst",
+            "must be above 0",
+        );
+        require(
+            self.sockets.ping_ms > 0 && self.sockets.idle_ms > self.sockets.ping_ms,
+            "sockets.idle_ms",
+            "must be above sockets.ping_ms, and that above 0",
+        );
+        require(
+            self.sockets.look_ms > 0 && self.sockets.recheck_ms > 0,
+            "sockets.look_ms, sockets.recheck_ms",
+            "must be above 0",
         );
     }
 

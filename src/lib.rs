@@ -17,3 +17,4 @@ pub mod redis;
 pub mod server;
 pub mod telemetry;
 pub mod wake;
+pub mod ws;

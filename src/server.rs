@@ -5,17 +5,20 @@
 
 mod roster;
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpServer;
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Extensions, ServerHandle};
 use anyhow::{Context as _, anyhow};
 use futures_util::FutureExt as _;
 use lapin::{Connection, ConnectionProperties};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret as _;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -24,20 +27,25 @@ use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::{Desk, Intake};
 use crate::app::events::board::Board;
 use crate::app::holds::Houses;
+use crate::app::seat_rooms::Rooms;
 use crate::app::{App, vitals};
 use crate::clock::{Clock, Ids};
 use crate::config::{Config, Role};
-use crate::http::health::{Probe, Readiness};
-use crate::http::{Door, Face};
+use crate::http::Door;
+use crate::http::health::{self, Probe, Readiness};
 use crate::postgres::Db;
 use crate::redis::Redis;
 use crate::telemetry;
 use crate::wake::{Pulse, Wakes};
+use crate::ws::plain;
+use crate::ws::socketio::{Stage, door};
 
 /// Connections that wait in the kernel for a worker.
 const BACKLOG: u32 = 4096;
 /// Most threads that serve requests.
 const WORKERS_MAX: usize = 512;
+/// How long a peer may take nothing of what was written for it.
+const UNTAKEN: Duration = Duration::from_secs(20);
 /// How long the pools may take to close.
 const CLOSE: Duration = Duration::from_millis(500);
 
@@ -53,7 +61,23 @@ pub struct Server {
 struct Listener {
     face: Face,
     address: SocketAddr,
-    handle: ServerHandle,
+    shutter: Shutter,
+}
+
+/// What shuts it.
+enum Shutter {
+    Api(ServerHandle),
+    /// Sockets are ended at once; the other fires when they are.
+    Sockets(CancellationToken, CancellationToken),
+}
+
+/// Which door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Face {
+    /// `BE_PORT`: the API, its documentation, health, metrics and plain WebSockets.
+    Api,
+    /// `SOCKET_PORT`: Socket.IO, and health.
+    Sockets,
 }
 
 impl Server {
@@ -78,7 +102,7 @@ impl Server {
             Self { app, supervisor: Arc::new(supervisor), stopping, doors: Vec::new() };
         roster::start(&server.supervisor, &server.app, lanes, &recorder)?;
         if server.app.config.plays(Role::Api)
-            && let Err(error) = server.open(recorder)
+            && let Err(error) = server.open(recorder).await
         {
             server.stop().await;
             return Err(error);
@@ -98,7 +122,7 @@ impl Server {
 
     /// Where the sockets listen; `None` without the role `api`.
     pub fn socket_address(&self) -> Option<SocketAddr> {
-        self.address(Face::Socket)
+        self.address(Face::Sockets)
     }
 
     /// Cuts the orderly stop short when it fires: the second signal.
@@ -119,10 +143,11 @@ impl Server {
         self.supervisor.failure().map_or(Ok(()), Err)
     }
 
-    /// Unready; doors shut and emptied; consumers, relay, pools. Each with its deadline.
+    /// Unready; goodbye to sockets; doors shut and emptied; consumers, relay, pools. Each with its deadline.
     async fn stop(&mut self) {
         self.stopping.cancel();
         self.app.board.close();
+        self.app.rooms.close();
         let deadlines = &self.app.config.stop;
         let drain = Duration::from_millis(deadlines.drain_ms);
         let force = self.supervisor.force();
@@ -139,16 +164,44 @@ impl Server {
         self.doors.iter().find(|door| door.face == face).map(|door| door.address)
     }
 
-    fn open(&mut self, recorder: PrometheusHandle) -> anyhow::Result<()> {
-        let readiness = Readiness::new(probes(&self.app), self.stopping.clone());
-        let door = Door::new(self.app.clone(), readiness, recorder)?;
-        let (api, socket) = (self.app.config.http.be_port, self.app.config.http.socket_port);
-        self.listen(&door, Face::Api, api).context("http.be_port (BE_PORT)")?;
-        self.listen(&door, Face::Socket, socket).context("http.socket_port (SOCKET_PORT)")
+    async fn open(&mut self, recorder: PrometheusHandle) -> anyhow::Result<()> {
+        let readiness = Arc::new(Readiness::new(probes(&self.app), self.stopping.clone()));
+        let door = Door::new(self.app.clone(), Arc::clone(&readiness), recorder, plain::routes)?;
+        let (api, sockets) = (self.app.config.http.be_port, self.app.config.http.socket_port);
+        self.listen(&door, api).context("http.be_port (BE_PORT)")?;
+        self.stage(readiness, sockets).await.context("http.socket_port (SOCKET_PORT)")
     }
 
-    /// Opens one listener. Its threads belong to actix; what they share is in `door`.
-    fn listen(&mut self, door: &Door, face: Face, port: u16) -> anyhow::Result<()> {
+    /// Opens the door of Socket.IO.
+    async fn stage(&mut self, readiness: Arc<Readiness>, port: u16) -> anyhow::Result<()> {
+        let host = self.app.config.http.host.as_str();
+        let listener = TcpListener::bind((host, port)).await;
+        let listener = listener.with_context(|| format!("cannot listen on {host}:{port}"))?;
+        let address = listener.local_addr().context("a listener has no address")?;
+        let app = self.app.clone();
+        let health: door::Health = Arc::new(move |target| {
+            let (app, readiness) = (app.clone(), Arc::clone(&readiness));
+            async move { health::report(&app, &readiness, &target).await }.boxed()
+        });
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        let serving = door::serve(listener, Stage::new(self.app.clone()), health, stop.clone());
+        let (supervisor, stopping) = (Arc::clone(&self.supervisor), self.stopping.clone());
+        let done = ended.clone().drop_guard();
+        self.supervisor.adopt(async move {
+            let ended = serving.await;
+            if !stopping.is_cancelled() {
+                supervisor.fail(anyhow!("the listener on {address} ended: {ended:?}"));
+            }
+            drop(done);
+        });
+        tracing::info!(face = ?Face::Sockets, %address, "listening");
+        let shutter = Shutter::Sockets(stop, ended);
+        self.doors.push(Listener { face: Face::Sockets, address, shutter });
+        Ok(())
+    }
+
+    /// Opens the door of the API. Its threads belong to actix; what they share is in `door`.
+    fn listen(&mut self, door: &Door, port: u16) -> anyhow::Result<()> {
         let config = &self.app.config;
         let threads = match config.http.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -156,7 +209,8 @@ impl Server {
         };
         let threads = threads.clamp(1, WORKERS_MAX);
         let door = door.clone();
-        let server = HttpServer::new(move || door.service(face))
+        let server = HttpServer::new(move || door.service())
+            .on_connect(bound_writes)
             .workers(threads)
             .max_connections(config.http.max_connections.div_ceil(threads))
             .backlog(BACKLOG)
@@ -176,21 +230,42 @@ impl Server {
                 supervisor.fail(anyhow!("the listener on {address} ended: {ended:?}"));
             }
         });
-        tracing::info!(?face, %address, "listening");
-        self.doors.push(Listener { face, address, handle });
+        tracing::info!(face = ?Face::Api, %address, "listening");
+        self.doors.push(Listener { face: Face::Api, address, shutter: Shutter::Api(handle) });
         Ok(())
     }
 }
 
 /// Stops accepting and lets what was begun be answered, until the deadline.
 async fn shut(door: &Listener, drain: Duration, force: &CancellationToken) {
+    let emptied = async {
+        match &door.shutter {
+            Shutter::Api(handle) => handle.stop(true).await,
+            Shutter::Sockets(stop, ended) => {
+                stop.cancel();
+                ended.cancelled().await;
+            }
+        }
+    };
     tokio::select! {
-        () = door.handle.stop(true) => return,
+        () = emptied => return,
         () = sleep(drain) => {}
         () = force.cancelled() => {}
     }
     tracing::warn!(face = ?door.face, "connections were cut off");
-    timeout(CLOSE, door.handle.stop(false)).await.ok();
+    if let Shutter::Api(handle) = &door.shutter {
+        timeout(CLOSE, handle.stop(false)).await.ok();
+    }
+}
+
+/// Has the kernel end connections whose peer takes nothing for long: nobody else would notice, and
+/// what was written for them would be kept for ever.
+fn bound_writes(connection: &dyn Any, _: &mut Extensions) {
+    if let Some(stream) = connection.downcast_ref::<TcpStream>()
+        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(UNTAKEN))
+    {
+        tracing::debug!(%error, "a connection's writes are not bounded");
+    }
 }
 
 /// The handles alone, for commands that look or mend and go: nothing runs behind them, and the
@@ -226,6 +301,7 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
         passwords: Passwords::new(&config.auth),
         tokens: AccessTokens::new(&config.auth, clock.clone()),
         revocations: Revocations::default(),
+        rooms: Rooms::new(config.sockets.clone()),
         clock,
         ids,
         pulse,

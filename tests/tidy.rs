@@ -24,6 +24,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("rabbit", &["domain", "clock", "config"]),
     ("app", &["domain", "postgres", "redis", "clock", "config", "wake", "fault"]),
     ("http", &["app", "domain", "wake", "clock", "config"]),
+    ("ws", &["app", "domain", "wake", "clock", "config", "http"]),
     (
         "actors",
         &["app", "domain", "rabbit", "wake", "clock", "config", "fault", "postgres", "redis"],
@@ -120,6 +121,10 @@ fn header(file: &File, broken: &mut String) {
             let _ = writeln!(broken, "{path}: uses {used} keys, the name says {keys:?}");
         }
     }
+    let comment = if path.ends_with(".js") { "/**" } else { "/*\n * " };
+    if path.starts_with("web/") && !file.text.starts_with(comment) {
+        let _ = writeln!(broken, "{path}: must open with a comment saying why it exists");
+    }
     if path.ends_with(".sql") && !file.text.starts_with("-- ") {
         let _ = writeln!(broken, "{path}: must open with a comment saying what it is for");
     }
@@ -133,7 +138,7 @@ fn lengths(file: &File, broken: &mut String) {
     }
     // A row of a table stays on its line.
     let tables = ["src/http/problem.rs", "src/rabbit/topology.rs"];
-    if path.ends_with(".rs") && !tables.contains(&path.as_str()) {
+    if !path.ends_with(".sql") && !path.ends_with(".lua") && !tables.contains(&path.as_str()) {
         for (index, line) in file.text.lines().enumerate() {
             if line.chars().count() > COLUMNS_MAX {
                 let _ = writeln!(broken, "{path}:{}: over {COLUMNS_MAX} columns", index + 1);
@@ -195,7 +200,7 @@ fn tree() -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     let mut folders: Vec<PathBuf> =
-        ["src", "tests", "migrations"].iter().map(|folder| root.join(folder)).collect();
+        ["src", "tests", "migrations", "web"].iter().map(|folder| root.join(folder)).collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("the tree can be read") {
             let path = entry.expect("the tree can be read").path();
@@ -203,7 +208,8 @@ fn tree() -> Vec<File> {
                 folders.push(path);
                 continue;
             }
-            if path.extension().is_some_and(|end| end == "rs" || end == "lua" || end == "sql") {
+            let end = path.extension().unwrap_or_default();
+            if ["rs", "lua", "sql", "js", "css"].iter().any(|known| end == *known) {
                 let text = fs::read_to_string(&path).expect("source is text");
                 let path = path.strip_prefix(root).expect("it is below the root");
                 files.push(File { path: path.to_string_lossy().into_owned(), text });
@@ -245,6 +251,9 @@ fn each_rule_fails_when_it_is_broken() {
         ("src/app/a.rs", &long_file, "lines; at most"),
         ("src/redis/lua/take-2.lua", "-- Takes.\nreturn KEYS[1]\n", "uses 1 keys"),
         ("src/redis/lua/part_a.lua", "local a = 1\n", "what it is part of"),
+        ("web/js/a.js", "const a = 1;\n", "must open with"),
+        ("web/js/a.js", &format!("/** Why. */\n{long_line}"), "columns"),
+        ("web/a.css", ":root {}\n", "must open with"),
         ("migrations/V1__a.sql", "CREATE TABLE a ();\n", "must open with a comment"),
     ];
     for (path, text, complaint) in cases {

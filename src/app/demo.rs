@@ -1,5 +1,7 @@
 //! What a newcomer finds: four people, an organisation, and two events on sale.
 
+use jiff::civil::time;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::accounts::provision;
@@ -154,7 +156,7 @@ fn small_hall() -> Option<SeatMap> {
 }
 
 fn rules(now: Timestamp, seating: Seating, policy: WaitlistPolicy) -> SalesRules {
-    let starts_at = now.checked_add(AHEAD).unwrap_or(now);
+    let starts_at = evening(now).unwrap_or(now);
     SalesRules {
         status: EventStatus::Published,
         seating,
@@ -165,4 +167,10 @@ fn rules(now: Timestamp, seating: Seating, policy: WaitlistPolicy) -> SalesRules
         starts_at,
         ends_at: starts_at.checked_add(EVENING).ok(),
     }
+}
+
+/// Half past seven in the evening, some weeks from now.
+fn evening(now: Timestamp) -> Option<Timestamp> {
+    let day = now.checked_add(AHEAD).ok()?.to_zoned(TimeZone::UTC).date();
+    Some(day.to_datetime(time(19, 30, 0, 0)).to_zoned(TimeZone::UTC).ok()?.timestamp())
 }

@@ -15,6 +15,7 @@ pub mod messages;
 pub mod notifications;
 pub mod once;
 pub mod organizations;
+pub mod seat_rooms;
 pub mod vitals;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::Desk;
 use crate::app::events::board::Board;
 use crate::app::holds::Houses;
+use crate::app::seat_rooms::Rooms;
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
 use crate::postgres::Db;
@@ -59,6 +61,8 @@ pub struct App {
     pub tokens: AccessTokens,
     /// Accounts whose access tokens are void before they expire.
     pub revocations: Revocations,
+    /// Where people watch them through sockets.
+    pub rooms: Rooms,
     /// The settings.
     pub config: Arc<Config>,
 }

@@ -57,7 +57,7 @@ fn welcome(server: &Server, demo: Demo) -> String {
     if let Some(address) = server.api_address() {
         let base = base(address);
         for (path, what) in [
-            ("/", "start here"),
+            ("/", "what is on: book two seats"),
             ("/docs/", "every call, to try in the browser"),
             ("/health/ready", "is it ready, and what runs in it"),
             ("/metrics", "for Prometheus"),

@@ -20,6 +20,7 @@ pub mod organization;
 pub mod processing;
 pub mod refusal;
 pub mod seat_map;
+pub mod seat_view;
 pub mod stock_view;
 pub mod submission;
 pub mod text;

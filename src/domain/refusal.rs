@@ -111,6 +111,10 @@ pub enum Refusal {
     RequestInFlight,
     /// The dead letter was already sent again or dropped.
     AlreadyRedriven,
+    /// This person, or this address, has too many open sockets.
+    TooManySockets,
+    /// This socket watches too many events.
+    TooManyRooms,
 }
 
 impl Refusal {
@@ -151,6 +155,8 @@ impl Refusal {
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::RequestInFlight => "request_in_flight",
             Self::AlreadyRedriven => "already_redriven",
+            Self::TooManySockets => "too_many_sockets",
+            Self::TooManyRooms => "too_many_rooms",
         }
     }
 }

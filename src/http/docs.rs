@@ -218,8 +218,7 @@ pub fn pages(cfg: &mut web::ServiceConfig) {
         .validator_url("none")
         .persist_authorization(true)
         .try_it_out_enabled(true);
-    cfg.route("/", web::get().to(home))
-        .route("/openapi.json", web::get().to(openapi))
+    cfg.route("/openapi.json", web::get().to(openapi))
         .route("/docs", web::get().to(to_docs))
         .route("/problems", web::get().to(problems))
         .route("/problems/{code}", web::get().to(problem))
@@ -232,18 +231,6 @@ async fn openapi(document: web::Data<Document>) -> HttpResponse {
 
 async fn to_docs() -> HttpResponse {
     HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
-}
-
-async fn home() -> HttpResponse {
-    page(
-        "Happening",
-        "<p>Seats that are really yours: bookings, fair waitlists, and every consequence as a \
-         message.</p><ul>\
-         <li><a href=\"/docs/\">Try the API</a> (<a href=\"/openapi.json\">OpenAPI 3.1</a>)</li>\
-         <li><a href=\"/problems\">What can go wrong</a></li>\
-         <li><a href=\"/health/ready\">Is it ready?</a> \
-         <a href=\"/metrics\">How is it doing?</a></li></ul>",
-    )
 }
 
 async fn problems() -> HttpResponse {

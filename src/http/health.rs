@@ -192,10 +192,38 @@ struct Which {
 #[get("/health")]
 async fn health(which: Query<Which>, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let service = which.into_inner().service.unwrap_or_else(|| SERVICE.to_owned());
-    let fine = is_fine(&app, &service).ok_or(Refusal::NotFound("service"))?;
+    let (fine, sign) = sign_of_life(&app, service).ok_or(Refusal::NotFound("service"))?;
+    Ok(answer(fine).json(sign))
+}
+
+fn sign_of_life(app: &App, service: String) -> Option<(bool, Health)> {
+    let fine = is_fine(app, &service)?;
     let status = if fine { "ok" } else { "failing" };
-    let health = Health { status, service, timestamp: rfc3339(app.clock.now()) };
-    Ok(answer(fine).json(health))
+    Some((fine, Health { status, service, timestamp: rfc3339(app.clock.now()) }))
+}
+
+/// The same for those who ask elsewhere than here: status and JSON of `/health`, `/health/live` and
+/// `/health/ready`; `None` for what else they may ask for.
+pub async fn report(app: &App, readiness: &Readiness, target: &str) -> Option<(u16, Vec<u8>)> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let named = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "service");
+    let service = named.map_or_else(|| SERVICE.to_owned(), |(_, service)| service.into_owned());
+    let (fine, json) = match path {
+        "/health" => {
+            let (fine, sign) = sign_of_life(app, service)?;
+            (fine, serde_json::to_vec(&sign))
+        }
+        "/health/live" => {
+            let (_, sign) = sign_of_life(app, SERVICE.to_owned())?;
+            (true, serde_json::to_vec(&sign))
+        }
+        "/health/ready" => {
+            let (fine, sight) = look_around(app, readiness).await;
+            (fine, serde_json::to_vec(&sight))
+        }
+        _ => return None,
+    };
+    Some((answer(fine).finish().status().as_u16(), json.ok()?))
 }
 
 /// Whether a service goes on; `None`: there is none of that name.
@@ -224,6 +252,11 @@ async fn live(app: web::Data<App>) -> HttpResponse {
 )]
 #[get("/health/ready")]
 async fn ready(readiness: web::Data<Readiness>, app: web::Data<App>) -> HttpResponse {
+    let (fine, sight) = look_around(&app, &readiness).await;
+    answer(fine).json(sight)
+}
+
+async fn look_around(app: &App, readiness: &Readiness) -> (bool, Ready) {
     let dependencies = readiness.dependencies().await;
     let now = app.clock.now();
     let actors: Vec<ActorHealth> = app
@@ -250,13 +283,9 @@ async fn ready(readiness: web::Data<Readiness>, app: web::Data<App>) -> HttpResp
     } else {
         "ready"
     };
-    answer(matches!(status, "ready" | "degraded")).json(Ready {
-        status,
-        service: SERVICE,
-        timestamp: rfc3339(now),
-        dependencies,
-        actors,
-    })
+    let (service, timestamp) = (SERVICE, rfc3339(now));
+    let fine = matches!(status, "ready" | "degraded");
+    (fine, Ready { status, service, timestamp, dependencies, actors })
 }
 
 /// How many messages have failed and wait for a retry or for somebody's decision.

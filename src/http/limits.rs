@@ -101,7 +101,11 @@ impl Limits {
     /// The client's address, unless it is exempt; of IPv6 the /64, which one customer has.
     pub fn address_to_count(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip().to_canonical();
-        let client = self.client(peer, request.headers());
+        self.counted(self.client(peer, &forwarded(request.headers())))
+    }
+
+    /// The address that is counted for a client, unless it is exempt.
+    fn counted(&self, client: IpAddr) -> Option<IpAddr> {
         match client {
             _ if self.exempt_loopback && client.is_loopback() => None,
             IpAddr::V4(_) => Some(client),
@@ -109,12 +113,27 @@ impl Limits {
         }
     }
 
-    /// Who really asks: the nearest address in `X-Forwarded-For` that is not one of our proxies.
-    /// What is further left was written by strangers.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    /// Who really asks.
+    pub fn client_of(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let peer = request.peer_addr()?.ip().to_canonical();
+        Some(self.client(peer, &forwarded(request.headers())))
+    }
+
+    /// Counts something against an address outside of the API.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn admit(&self, client: IpAddr) -> Result<(), Duration> {
+        let Some(address) = self.counted(client) else { return Ok(()) };
+        self.addresses.sweep();
+        let checked = self.addresses.limiter.check_key(&address).map(drop);
+        checked.map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    }
+
+    /// Who really asks: the nearest address in the `X-Forwarded-For` lines that is not one of our
+    /// proxies. What is further left was written by strangers.
+    pub fn client(&self, peer: IpAddr, lines: &[&str]) -> IpAddr {
         let mut client = peer;
-        let lines: Vec<&str> =
-            headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
         let hops = lines.iter().rev().flat_map(|line| line.rsplit(',')).take(HOPS_MAX);
         for hop in hops {
             if !self.proxies.iter().any(|network| network.contains(client)) {
@@ -125,6 +144,10 @@ impl Limits {
         }
         client
     }
+}
+
+fn forwarded(headers: &HeaderMap) -> Vec<&str> {
+    headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect()
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -151,10 +174,15 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         Self { name, quota, limiter, checks: AtomicU32::new(0) }
     }
 
-    fn check(&self, key: &K, request: &HttpRequest) -> Result<(), Problem> {
+    /// Forgets callers whose buckets have filled up again, now and then.
+    fn sweep(&self) {
         if self.checks.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.limiter.retain_recent();
         }
+    }
+
+    fn check(&self, key: &K, request: &HttpRequest) -> Result<(), Problem> {
+        self.sweep();
         let (left, wait) = match self.limiter.check_key(key) {
             Ok(state) => (state.remaining_burst_capacity(), None),
             Err(not_until) => (0, Some(not_until.wait_time_from(DefaultClock::default().now()))),
@@ -305,7 +333,7 @@ mod tests {
 
     fn client(limits: &Limits, request: &HttpRequest) -> String {
         let peer = request.peer_addr().unwrap().ip();
-        limits.client(peer, request.headers()).to_string()
+        limits.client(peer, &forwarded(request.headers())).to_string()
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod notifications;
 pub mod organizations;
 pub mod page;
+pub mod pages;
 pub mod problem;
 pub mod query;
 pub mod reply;
@@ -27,6 +28,8 @@ pub mod seat_map_body;
 pub mod seats;
 pub mod time;
 pub mod trace;
+
+use std::sync::Arc;
 
 use actix_cors::Cors;
 use actix_web::body::MessageBody;
@@ -41,6 +44,7 @@ use utoipa_actix_web::{AppExt as _, scope};
 use self::docs::Document;
 use self::health::Readiness;
 use self::limits::Limits;
+use self::pages::Pages;
 use crate::app::App;
 
 /// The API: one line a noun.
@@ -57,19 +61,13 @@ fn api(cfg: &mut ServiceConfig<'_>) {
         .configure(admin_messages::routes);
 }
 
-/// What stands at the root, besides the pages of `docs.rs`.
+/// What stands at the root, besides the pages of `docs.rs` and `pages.rs`.
 fn root(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(health::routes).configure(metrics::routes);
 }
 
-/// Which listener a service stands behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Face {
-    /// `BE_PORT`: the API, its documentation, health and metrics.
-    Api,
-    /// `SOCKET_PORT`: realtime, and health.
-    Socket,
-}
+/// Routes that another room brings: `ws` knows of `http`, not the other way round.
+pub type Routes = fn(&mut ServiceConfig<'_>);
 
 /// All that the routes of one process share. Made once; each worker thread has a copy.
 #[derive(Clone)]
@@ -79,28 +77,36 @@ pub struct Door {
     readiness: web::Data<Readiness>,
     recorder: web::Data<PrometheusHandle>,
     document: web::Data<Document>,
+    sockets: Routes,
+    pages: web::Data<Pages>,
 }
 
 impl Door {
-    /// Hangs the door.
+    /// Hangs the door. `sockets` are the routes of the sockets.
     ///
     /// # Errors
     /// When the settings of the limits cannot be used.
-    pub fn new(app: App, readiness: Readiness, recorder: PrometheusHandle) -> anyhow::Result<Self> {
+    pub fn new(
+        app: App,
+        readiness: Arc<Readiness>,
+        recorder: PrometheusHandle,
+        sockets: Routes,
+    ) -> anyhow::Result<Self> {
         let limits = Limits::new(&app.config.limits, &app.config.http.trusted_proxies)?;
         Ok(Self {
             limits: web::Data::new(limits),
-            readiness: web::Data::new(readiness),
+            readiness: web::Data::from(readiness),
             recorder: web::Data::new(recorder),
-            document: web::Data::new(Document::new(openapi())),
+            document: web::Data::new(Document::new(openapi(sockets))),
+            pages: web::Data::new(Pages::new(app.config.demo)),
             app: web::Data::new(app),
+            sockets,
         })
     }
 
-    /// The service behind one of the listeners (S0.3).
+    /// The service behind the listener (S0.3).
     pub fn service(
         &self,
-        face: Face,
     ) -> Service<
         impl ServiceFactory<
             ServiceRequest,
@@ -112,11 +118,10 @@ impl Door {
     > {
         let origins = &self.app.config.http.cors_origins;
         let service = self.shared(Service::new());
-        let service = match face {
-            Face::Api => mounted(service).into_app().configure(docs::pages),
-            Face::Socket => service.into_utoipa_app().configure(health::routes).into_app(),
-        };
-        service
+        mounted(service, self.sockets)
+            .into_app()
+            .configure(docs::pages)
+            .configure(pages::routes)
             .wrap(Condition::new(!origins.is_empty(), cors(origins)))
             .wrap(from_fn(guard::guard))
             .wrap(from_fn(trace::trace))
@@ -132,13 +137,14 @@ impl Door {
             .app_data(self.readiness.clone())
             .app_data(self.recorder.clone())
             .app_data(self.document.clone())
+            .app_data(self.pages.clone())
             .app_data(guard::path_parameters())
             .default_service(web::to(guard::unmatched))
     }
 }
 
 /// The route table under its prefixes.
-fn mounted<T>(service: Service<T>) -> utoipa_actix_web::UtoipaApp<T>
+fn mounted<T>(service: Service<T>, sockets: Routes) -> utoipa_actix_web::UtoipaApp<T>
 where
     T: ServiceFactory<ServiceRequest, Config = (), Error = Error, InitError = ()>,
 {
@@ -146,11 +152,12 @@ where
         .into_utoipa_app()
         .service(scope::scope("/api/v1").wrap(from_fn(limits::limit)).configure(api))
         .configure(root)
+        .configure(sockets)
 }
 
 /// The document of the route table, as the handlers describe themselves.
-fn openapi() -> utoipa::openapi::OpenApi {
-    mounted(Service::new()).split_for_parts().1
+fn openapi(sockets: Routes) -> utoipa::openapi::OpenApi {
+    mounted(Service::new(), sockets).split_for_parts().1
 }
 
 /// Whom browsers may call for. Tokens travel in a header that scripts set, never in cookies, so

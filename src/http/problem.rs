@@ -247,6 +247,18 @@ pub const CATALOGUE: &[(&str, u16, &str, &str)] = &[
         "Too many requests",
         "Slow down; Retry-After says when to come back.",
     ),
+    (
+        "too_many_sockets",
+        429,
+        "Too many open sockets",
+        "Close some, or wait; sockets.max_per_user and sockets.max_per_address say how many.",
+    ),
+    (
+        "too_many_rooms",
+        409,
+        "Too many events on one socket",
+        "Leave one first; sockets.rooms_per_socket says how many.",
+    ),
     ("headers_too_large", 431, "The headers are too large", "Send fewer or shorter headers."),
     (
         "internal",
@@ -279,13 +291,23 @@ impl Problem {
         }
     }
 
-    fn detail(&self) -> String {
+    /// For people; about this occurrence.
+    pub fn detail(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal_detail(refusal),
             Self::Malformed(_, _, detail) => detail.clone(),
             Self::TooMany(after) => format!("try again in {} s", seconds(*after)),
             Self::Unavailable(part, _) => format!("{part} is away or busy"),
             Self::Internal => "the fault was logged under the request id".to_owned(),
+        }
+    }
+
+    /// In how many seconds to try again, if that is of use.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::TooMany(after) | Self::Unavailable(_, after) => Some(seconds(*after)),
+            Self::Refused(Refusal::RequestInFlight | Refusal::TooManySockets) => Some(1),
+            _ => None,
         }
     }
 
@@ -373,20 +395,14 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((header::CONTENT_TYPE, MEDIA_TYPE));
-        match self {
-            Self::TooMany(after) | Self::Unavailable(_, after) => {
-                response.insert_header((header::RETRY_AFTER, seconds(*after)));
-            }
-            Self::Refused(
-                Refusal::Unauthenticated | Refusal::WrongCredentials | Refusal::BadRefreshToken,
-            ) => {
-                response
-                    .insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
-            }
-            Self::Refused(Refusal::RequestInFlight) => {
-                response.insert_header((header::RETRY_AFTER, 1));
-            }
-            _ => {}
+        if let Some(after) = self.retry_after() {
+            response.insert_header((header::RETRY_AFTER, after));
+        }
+        if let Self::Refused(
+            Refusal::Unauthenticated | Refusal::WrongCredentials | Refusal::BadRefreshToken,
+        ) = self
+        {
+            response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         }
         let id = super::trace::current_request_id();
         response.body(serde_json::to_string(&self.body(&id)).unwrap_or_default())

@@ -29,6 +29,7 @@ const ANONYMISE: &str = "UPDATE users
         role = 'user', deactivated_at = $2, updated_at = $2, version = version + 1
     WHERE id = $1";
 const DEACTIVATED_SINCE: &str = "SELECT id, deactivated_at FROM users WHERE deactivated_at > $1";
+const ROLES: &str = "SELECT id, role FROM users WHERE id = ANY($1) AND deactivated_at IS NULL";
 
 /// The unique index on e-mail addresses, as [`DbError::violated`] names it.
 pub const EMAIL_UNIQUE: &str = "users_email";
@@ -107,6 +108,13 @@ pub async fn deactivated_since(
     rows.iter()
         .map(|row| Ok((UserId(row.try_get("id")?), row.try_get("deactivated_at")?)))
         .collect()
+}
+
+/// The roles of those who have an account.
+pub async fn roles(conn: &Conn, ids: &[UserId]) -> Result<Vec<(UserId, UserRole)>, DbError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = conn.rows(ROLES, &[&ids]).await?;
+    rows.iter().map(|row| Ok((UserId(row.try_get("id")?), role(row.try_get("role")?)?))).collect()
 }
 
 fn account(row: &Row) -> Result<Account, DbError> {

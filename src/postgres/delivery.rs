@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::outbox::{self, RawMessage};
 use super::{Conn, Db, DbError, Statements as _, dead_letter};
 use crate::domain::dead_letter::DeadLetter;
-use crate::domain::ids::MessageId;
+use crate::domain::ids::{MessageId, NotificationId};
 use crate::domain::notification::Notification;
 use crate::domain::processing::{ProcessingStatus, ServiceContext};
 
@@ -42,8 +42,10 @@ const TELL: &str = "WITH claim AS (
              AS n (revision, id, user_id, message_id, type, event_id, booking_id, title, body,
                    data, created_at)
         WHERE n.revision IN (SELECT revision FROM claim)
-        ON CONFLICT DO NOTHING)
-    SELECT revision, attempts FROM claim";
+        ON CONFLICT DO NOTHING
+        RETURNING id)
+    SELECT revision, attempts, NULL::uuid AS entry FROM claim
+    UNION ALL SELECT NULL, NULL, id FROM told";
 
 /// What becomes of one message if its claim is won.
 #[derive(Clone, Debug)]
@@ -71,6 +73,15 @@ pub struct Effects {
     pub entries: Vec<(MessageId, Notification)>,
 }
 
+/// What was written.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// The messages whose claims were won, and which attempt it was.
+    pub won: HashMap<MessageId, i32>,
+    /// The entries that are new.
+    pub entries: Vec<NotificationId>,
+}
+
 /// Claims the messages and writes what they come to, all at once or nothing; says which claims
 /// were won. Of the others nothing is written: they are final, leased by somebody else, or not
 /// due yet.
@@ -82,34 +93,33 @@ pub async fn tell(
     service: ServiceContext,
     effects: &Effects,
     now: Timestamp,
-) -> Result<Vec<MessageId>, DbError> {
+) -> Result<Written, DbError> {
     let rare = effects.ends.iter().any(|end| end.letter.is_some() || end.rest.is_some());
     if !rare {
-        let attempts = claim(&*db.get().await?, service, effects, now).await?;
-        return Ok(attempts.into_keys().collect());
+        return claim(&*db.get().await?, service, effects, now).await;
     }
     let tx = db.begin().await?;
-    let attempts = claim(&tx, service, effects, now).await?;
-    let won = || effects.ends.iter().filter(|end| attempts.contains_key(&end.message));
+    let written = claim(&tx, service, effects, now).await?;
+    let won = || effects.ends.iter().filter(|end| written.won.contains_key(&end.message));
     let rests: Vec<RawMessage> = won().filter_map(|end| end.rest.clone()).collect();
     let letters = won().filter_map(|end| {
-        let attempts = attempts.get(&end.message).copied().unwrap_or(1);
+        let attempts = written.won.get(&end.message).copied().unwrap_or(1);
         end.letter.clone().map(|letter| DeadLetter { attempts, ..letter })
     });
     let letters: Vec<DeadLetter> = letters.collect();
     outbox::append_raw(&tx, &rests).await?;
     dead_letter::save(&tx, &letters).await?;
     tx.commit().await?;
-    Ok(attempts.into_keys().collect())
+    Ok(written)
 }
 
-/// The statement: the messages whose claims were won, and which attempt it was.
+/// The statement.
 async fn claim(
     conn: &Conn,
     service: ServiceContext,
     effects: &Effects,
     now: Timestamp,
-) -> Result<HashMap<MessageId, i32>, DbError> {
+) -> Result<Written, DbError> {
     let Effects { ends, entries } = effects;
     let streams: Vec<&str> = ends.iter().map(|end| end.stream.as_str()).collect();
     let revisions: Vec<String> = ends.iter().map(|end| end.message.to_string()).collect();
@@ -153,15 +163,18 @@ async fn claim(
             ],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            let revision: &str = row.try_get("revision")?;
-            let message = revision.parse().map_err(|_| DbError::Corrupt {
-                table: "processed_events",
-                column: "revision",
-                value: revision.to_owned(),
-            })?;
-            Ok((MessageId(message), row.try_get("attempts")?))
-        })
-        .collect()
+    let mut written = Written::default();
+    for row in &rows {
+        let (revision, entry): (Option<&str>, Option<Uuid>) =
+            (row.try_get("revision")?, row.try_get("entry")?);
+        written.entries.extend(entry.map(NotificationId));
+        let Some(revision) = revision else { continue };
+        let message = revision.parse().map_err(|_| DbError::Corrupt {
+            table: "processed_events",
+            column: "revision",
+            value: revision.to_owned(),
+        })?;
+        written.won.insert(MessageId(message), row.try_get("attempts")?);
+    }
+    Ok(written)
 }

@@ -1,7 +1,7 @@
 //! Every key, and nowhere else. The event id is a hash tag, so that a Redis Cluster keeps all keys
 //! of an event together (REQUIREMENTS, decision on S4.4 to S4.12).
 
-use crate::domain::ids::EventId;
+use crate::domain::ids::{EventId, UserId};
 
 /// Present while Redis holds what we wrote in the current epoch: gone after a flush.
 pub const MARKER: &str = "happening:epoch";
@@ -48,4 +48,9 @@ pub const HOLD_EVENTS: &str = "holds:events";
 /// Whom a ticket for a socket lets in.
 pub fn ticket(digest: &str) -> String {
     format!("ticket:{digest}")
+}
+
+/// The channel on which news for a person's inbox are published.
+pub fn notifications(user: UserId) -> String {
+    format!("user:{{{user}}}:notifications")
 }

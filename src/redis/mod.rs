@@ -3,6 +3,7 @@
 //! `link` is the one shared connection of the hot path, which knows which incarnation of Redis it
 //! talks to; `pool` serves everything that is not hot. Scripts live in `lua/`, keys in `keys`.
 
+pub mod feed;
 pub mod gate;
 pub mod holds;
 pub mod keys;
@@ -38,6 +39,8 @@ pub struct Redis {
     /// The shared connection of the hot path.
     pub link: Link,
     pool: Pool,
+    client: redis::Client,
+    connect_timeout: Duration,
 }
 
 impl Redis {
@@ -56,7 +59,7 @@ impl Redis {
             .runtime(Runtime::Tokio1)
             .build()
             .context("the Redis pool cannot be built")?;
-        Ok(Self { link: Link::new(client, config), pool })
+        Ok(Self { link: Link::new(client.clone(), config), pool, client, connect_timeout: wait })
     }
 
     /// A pooled connection, for what is not hot.

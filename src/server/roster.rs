@@ -20,6 +20,7 @@ use crate::actors::notification_consumer::NotificationConsumer;
 use crate::actors::outbox_relay::OutboxRelay;
 use crate::actors::pace::Pace;
 use crate::actors::reconciler::Reconciler;
+use crate::actors::seat_hub::SeatHub;
 use crate::actors::stock_publisher::StockPublisher;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::waitlist_sweeper::WaitlistSweeper;
@@ -34,6 +35,7 @@ use crate::app::events::complete;
 use crate::app::integrity::epoch;
 use crate::app::messages::consume::Inbox;
 use crate::app::messages::relay::Outbox;
+use crate::app::seat_rooms::guard;
 use crate::config::Role;
 use crate::postgres::Db;
 use crate::wake::Wake;
@@ -87,12 +89,35 @@ pub fn start(
         let app = handles.clone();
         async move { Ok(revocations::load(&app).await?) }
     });
+    if app.config.plays(Role::Api) {
+        sockets(supervisor, app);
+    }
     let upkeep = recorder.clone();
     chore(supervisor, "metrics-upkeep", UPKEEP, move || {
         upkeep.run_upkeep();
         async { Ok(()) }
     });
     Ok(())
+}
+
+/// Who serves those who watch seats.
+fn sockets(supervisor: &Supervisor, app: &App) {
+    let handles = app.clone();
+    // It waits by itself and ends a step in time; its rooms are empty by then.
+    enter(supervisor, duty("seat-hub", Phase::Intake, Wake::default(), RUNG), move || {
+        SeatHub::new(handles.clone())
+    });
+    let handles = app.clone();
+    chore(supervisor, "socket-revocations", REVOCATIONS, move || {
+        guard::check_revoked(&handles);
+        async { Ok(()) }
+    });
+    let handles = app.clone();
+    let recheck = Duration::from_millis(app.config.sockets.recheck_ms);
+    chore(supervisor, "socket-roles", recheck, move || {
+        let app = handles.clone();
+        async move { Ok(guard::check_roles(&app).await?) }
+    });
 }
 
 /// The lanes of the booking desk, and who shows what they did.
@@ -194,13 +219,7 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
         }
     });
     lost_mail(supervisor, app, &db, pace());
-    let inbox = Inbox::new(
-        db,
-        app.clock.clone(),
-        app.ids,
-        Arc::clone(config),
-        app.wakes.outbox_relay.clone(),
-    );
+    let inbox = Inbox::new(app, db);
     let consumers_pace = pace();
     for index in 0..workers {
         let share = (consumers + index) / workers;

@@ -175,8 +175,7 @@ async fn what_dies_inside_the_broker_is_collected_and_sent_again_as_it_was() {
     let outbox = Outbox::new(app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
     let mut relay = OutboxRelay::new(&config, outbox, pace).await.expect("the relay connects");
-    let wake = app.wakes.outbox_relay.clone();
-    let inbox = Inbox::new(app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config), wake);
+    let inbox = Inbox::new(app, app.db.clone());
     let mut collector = DeadCollector::new(&config, inbox).await.expect("the collector connects");
     let dead = format!("{}.dead", queue.name());
     queue

@@ -36,6 +36,8 @@ mod processed_events;
 mod profiles;
 mod races;
 mod seat_maps;
+mod socketio;
+mod sockets;
 mod tokens;
 mod upkeep;
 mod waitlist;

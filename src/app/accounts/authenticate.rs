@@ -23,6 +23,5 @@ pub async fn bearer(app: &App, token: &str) -> Result<Caller> {
         return caller.ok_or_else(|| Refusal::Unauthenticated.into());
     }
     let proof = app.tokens.prove(token).filter(|proof| !app.revocations.is_void(proof));
-    let proof = proof.ok_or(Refusal::Unauthenticated)?;
-    Ok(Caller { user_id: proof.user_id, role: proof.role, scopes: None })
+    Ok(proof.ok_or(Refusal::Unauthenticated)?.into())
 }

@@ -33,6 +33,11 @@ impl Revocations {
         self.0.load().get(&proof.user_id).is_some_and(|at| proof.issued_at <= *at)
     }
 
+    /// Whether the person's account was closed while tokens of theirs may be out.
+    pub fn is_deactivated(&self, user_id: UserId) -> bool {
+        self.0.load().contains_key(&user_id)
+    }
+
     /// Adds what is new and forgets what is older than `horizon`.
     fn change(&self, new: &[(UserId, Timestamp)], horizon: Timestamp) {
         let known = self.0.load();

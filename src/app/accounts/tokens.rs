@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::app::Result;
 use crate::clock::Clock;
 use crate::config;
-use crate::domain::account::UserRole;
+use crate::domain::account::{Caller, UserRole};
 use crate::domain::ids::UserId;
 
 const ISSUER: &str = "happening";
@@ -40,6 +40,13 @@ pub struct Proof {
     pub role: UserRole,
     /// Since when, to the second.
     pub issued_at: Timestamp,
+}
+
+/// Somebody who signed in may do all that they may.
+impl From<Proof> for Caller {
+    fn from(proof: Proof) -> Self {
+        Self { user_id: proof.user_id, role: proof.role, scopes: None }
+    }
 }
 
 /// Signs and checks access tokens. Cheap to clone.

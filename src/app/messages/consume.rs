@@ -11,6 +11,8 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
 use super::{fingerprint, later};
+use crate::app::App;
+use crate::app::notifications::announce::announce;
 use crate::app::notifications::deliver::{self, Told};
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
@@ -19,12 +21,13 @@ use crate::domain::fact::FactKind;
 use crate::domain::ids::{DeadLetterId, MessageId};
 use crate::domain::message::{Defect, Received, Verdict};
 use crate::domain::processing::{ProcessingStatus, ServiceContext, stream_name, tier_ms};
-use crate::postgres::delivery::{self, Effects, End};
+use crate::postgres::delivery::{self, Effects, End, Written};
 use crate::postgres::inbox::{self, Entry, Finish, Key};
 use crate::postgres::notification::{self, Names, Wanted};
 use crate::postgres::outbox::RawMessage;
 use crate::postgres::pool::Object;
 use crate::postgres::{Db, DbError, dead_letter};
+use crate::redis::Redis;
 use crate::wake::Wake;
 
 /// The service whose consumer this is.
@@ -34,6 +37,7 @@ const SERVICE: ServiceContext = ServiceContext::InboxService;
 #[derive(Clone)]
 pub struct Inbox {
     db: Db,
+    redis: Redis,
     clock: Clock,
     ids: Ids,
     config: Arc<Config>,
@@ -64,10 +68,17 @@ impl Broken {
 }
 
 impl Inbox {
-    /// The inbox in this database. `relay` is the relay's doorbell: the rest of a message to many
-    /// goes back to the outbox.
-    pub fn new(db: Db, clock: Clock, ids: Ids, config: Arc<Config>, relay: Wake) -> Self {
-        Self { db, clock, ids, config, relay }
+    /// The inbox in this database, which is `app`'s by a pool of its own. The rest of a message to
+    /// many goes back to the outbox.
+    pub fn new(app: &App, db: Db) -> Self {
+        Self {
+            db,
+            redis: app.redis.clone(),
+            clock: app.clock.clone(),
+            ids: app.ids,
+            config: Arc::clone(&app.config),
+            relay: app.wakes.outbox_relay.clone(),
+        }
     }
 
     /// Deals with messages, and says what becomes of each at the broker, in their order.
@@ -129,12 +140,12 @@ impl Inbox {
         let unique: Vec<&Received> =
             batch.iter().copied().filter(|message| seen.insert(message.id)).collect();
         let (told, effects) = self.compose(&unique, now).await?;
-        let won = delivery::tell(&self.db, SERVICE, &effects, now).await?;
-        let won: HashSet<MessageId> = won.into_iter().collect();
-        let lost = unique.iter().filter(|message| !won.contains(&message.id));
+        let Written { won, entries } = delivery::tell(&self.db, SERVICE, &effects, now).await?;
+        announce(&self.redis, &effects.entries, &entries).await;
+        let lost = unique.iter().filter(|message| !won.contains_key(&message.id));
         let lost: Vec<Key> = lost.map(|message| key(message)).collect();
         let verdicts = self.refused(&lost, now).await?;
-        let done = unique.iter().zip(&told).filter(|(message, _)| won.contains(&message.id));
+        let done = unique.iter().zip(&told).filter(|(message, _)| won.contains_key(&message.id));
         self.report(done.map(|(message, told)| (*message, told)), now);
         Ok(batch
             .iter()

@@ -5,8 +5,10 @@ pub mod cli;
 pub mod logs;
 pub mod people;
 pub mod queue;
+pub mod wire;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use happening::app::App;
@@ -80,6 +82,7 @@ pub struct TestServer {
     environment: HashMap<String, String>,
     clock: Clock,
     app: App,
+    sockets: SocketAddr,
     pg: tokio_postgres::Client,
     redis: redis::aio::MultiplexedConnection,
     running: Vec<Running>,
@@ -89,6 +92,7 @@ pub struct TestServer {
 }
 
 struct Running {
+    sockets: SocketAddr,
     stop: CancellationToken,
     ended: JoinHandle<anyhow::Result<()>>,
 }
@@ -111,6 +115,7 @@ impl TestServer {
         Self {
             client,
             app,
+            sockets: running.sockets,
             pg: services.database.connect().await,
             redis: services.redis.connect().await,
             running: vec![running],
@@ -148,6 +153,19 @@ impl TestServer {
     /// The handles that verbs work with.
     pub fn app(&self) -> &App {
         &self.app
+    }
+
+    /// Where its Socket.IO is.
+    pub fn sockets(&self) -> SocketAddr {
+        self.sockets
+    }
+
+    /// Ends the process that was started last, in an orderly way.
+    pub async fn stop_last(&mut self) {
+        let Running { stop, ended, .. } = self.running.pop().expect("it runs");
+        stop.cancel();
+        let ended = tokio::time::timeout(STOPPED, ended).await.expect("it stops in time");
+        ended.expect("it does not panic").expect("it ends well");
     }
 
     /// The settings it runs with.
@@ -244,10 +262,8 @@ impl TestServer {
     /// The end of a test: the truth, then an orderly stop.
     pub async fn finish(mut self) {
         self.check().await;
-        for Running { stop, ended } in std::mem::take(&mut self.running) {
-            stop.cancel();
-            let ended = tokio::time::timeout(STOPPED, ended).await.expect("it stops in time");
-            ended.expect("it does not panic").expect("it ends well");
+        while !self.running.is_empty() {
+            self.stop_last().await;
         }
         self.services.queue.delete(&self.config.inbox.retry_delays_ms).await;
     }
@@ -296,8 +312,9 @@ async fn run(config: &Config, clock: &Clock) -> (App, Client, Running) {
     let server = Server::start_at(config.clone(), clock.clone()).await.expect("the server starts");
     let client = Client::new(server.api_address().expect("an address"));
     let (app, stop) = (server.app().clone(), CancellationToken::new());
+    let sockets = server.socket_address().expect("an address");
     let ended = spawn(server.run_until(stop.clone()));
-    (app, client, Running { stop, ended })
+    (app, client, Running { sockets, stop, ended })
 }
 
 /// Runs beside the test.

@@ -1,0 +1,172 @@
+//! What is said over Socket.IO: the payloads of its events.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use uuid::Uuid;
+
+use crate::app::seat_rooms::log::Sight;
+use crate::domain::hold::Hold;
+use crate::domain::ids::EventId;
+use crate::http::time::rfc3339;
+
+/// Most seats in one payload.
+const SEATS_MAX: usize = 1_000;
+/// Longest hold token.
+const TOKEN_MAX: usize = 128;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    event_id: Uuid,
+    seats: Option<Vec<u32>>,
+    hold_token: Option<String>,
+}
+
+/// What a client names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Which event.
+    pub event: EventId,
+    /// Which seats, ascending, each once; none if it names none.
+    pub seats: Option<Vec<u32>>,
+    /// Whose holds are its own.
+    pub hold_token: Option<String>,
+}
+
+/// Reads a client's payload; fields that are not known do no harm.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(data: Option<Value>) -> Result<Asked, &'static str> {
+    let wire: Option<Wire> = data.and_then(|data| serde_json::from_value(data).ok());
+    let wire = wire.ok_or("one object is expected: {eventId, seats?: [n…], holdToken?}")?;
+    let seats = wire.seats.map(|mut seats| {
+        seats.sort_unstable();
+        seats.dedup();
+        seats
+    });
+    let named = seats.as_deref().unwrap_or_default();
+    if named.len() > SEATS_MAX || named.first() == Some(&0) {
+        return Err("seats are at most 1000 numbers from 1");
+    }
+    if wire.hold_token.as_ref().is_some_and(|token| token.len() > TOKEN_MAX) {
+        return Err("holdToken is not one of ours");
+    }
+    Ok(Asked { event: EventId(wire.event_id), seats, hold_token: wire.hold_token })
+}
+
+/// `event:holds:update`, for all who watch.
+pub fn held(event: EventId, sight: &Sight) -> Box<RawValue> {
+    let [_, socketio] = &sight.written;
+    let written = socketio.get_or_init(|| {
+        let mut text = format!("{{\"eventId\":\"{event}\",\"heldSeats\":[");
+        for (index, seat) in sight.view.held.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let _ = write!(text, "{comma}{seat}");
+        }
+        text.push_str("]}");
+        Bytes::from(text)
+    });
+    raw(std::str::from_utf8(written).unwrap_or_default())
+}
+
+/// JSON that is written already.
+pub fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).unwrap_or_default()
+}
+
+/// `event:bookings:update`.
+pub fn booked(event: EventId) -> Value {
+    json!({ "eventId": event.0 })
+}
+
+/// `event:seats:freed`.
+pub fn freed(event: EventId, seats: impl Iterator<Item = u32>) -> Value {
+    json!({ "eventId": event.0, "seats": seats.collect::<Vec<_>>() })
+}
+
+/// `event:holds:response`.
+pub fn response(event: EventId, wanted: &[u32], own: Option<&Hold>, conflicts: &[u32]) -> Value {
+    json!({
+        "eventId": event.0,
+        "requestedSeats": wanted,
+        "allowedSeats": own.map(|own| own.seats.as_slice()).unwrap_or_default(),
+        "conflicts": conflicts,
+    })
+}
+
+/// `event:holds:mine`: what nobody else is told.
+pub fn mine(event: EventId, own: Option<&Hold>, now: Timestamp) -> Value {
+    json!({
+        "eventId": event.0,
+        "seats": own.map(|own| own.seats.as_slice()).unwrap_or_default(),
+        "holdToken": own.map(|own| own.token.as_str()),
+        "expiresAt": own.map(|own| rfc3339(own.expires_at)),
+        "renewalsLeft": own.map_or(0, |own| own.renewals_left),
+        "serverTime": rfc3339(now),
+    })
+}
+
+/// The acknowledgement of `event:join`: all that is to be seen, if it is known already.
+pub fn joined(event: EventId, sight: Option<&Sight>, own: Option<&Hold>, now: Timestamp) -> Value {
+    let mut said = mine(event, own, now);
+    if let (Some(said), Some(mine)) = (said.as_object_mut(), own) {
+        said.insert("mine".to_owned(), json!(mine.seats));
+    }
+    if let (Some(said), Some(sight)) = (said.as_object_mut(), sight) {
+        let view = &sight.view;
+        said.insert("version".to_owned(), json!(view.version));
+        said.insert("total".to_owned(), json!(view.total));
+        said.insert("available".to_owned(), json!(view.available));
+        said.insert("takenSeats".to_owned(), json!(view.taken));
+        said.insert("heldSeats".to_owned(), json!(view.held));
+    }
+    said
+}
+
+/// `event:holds:expired`.
+pub fn expired(event: EventId, seats: &[u32]) -> Value {
+    json!({ "eventId": event.0, "seats": seats })
+}
+
+/// `event:error`, and the acknowledgement of what was refused.
+pub fn error(event: Option<EventId>, code: &str, detail: &str) -> Value {
+    json!({ "error": code, "code": code, "detail": detail, "eventId": event.map(|event| event.0) })
+}
+
+/// `bye`.
+pub fn bye(code: &str, retry_after_ms: u64) -> Value {
+    json!({ "code": code, "retryAfterMs": retry_after_ms })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_read_strictly_where_it_matters() {
+        let id = "018f5f00-0000-7000-8000-000000000001";
+        let asked = read(Some(json!({ "eventId": id, "seats": [3, 1, 3], "more": 1 }))).unwrap();
+        assert_eq!((asked.seats, asked.hold_token), (Some(vec![1, 3]), None));
+        assert_eq!(read(Some(json!({ "eventId": id }))).unwrap().seats, None);
+        for bad in [
+            json!(null),
+            json!([]),
+            json!("x"),
+            json!({}),
+            json!({ "eventId": 7 }),
+            json!({ "eventId": id, "seats": [0] }),
+            json!({ "eventId": id, "seats": ["1"] }),
+            json!({ "eventId": id, "seats": vec![1; 2_000].iter().enumerate()
+                .map(|(index, _)| index + 1).collect::<Vec<_>>() }),
+            json!({ "eventId": id, "holdToken": "x".repeat(200) }),
+        ] {
+            assert!(read(Some(bad.clone())).is_err(), "{bad}");
+        }
+        assert!(read(None).is_err());
+    }
+}

@@ -1,0 +1,602 @@
+//! Plain WebSockets: everybody sees the same seats, whatever is lost on the way; who holds is told
+//! of their holds; and nothing that a client sends harms anybody else.
+
+use std::time::Duration;
+
+use happening::domain::ids::EventId;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::tungstenite::Message;
+use uuid::Uuid;
+
+use crate::harness::people::{Person, over};
+use crate::harness::wire::{Map, Wire, socket, ticket};
+use crate::harness::{TestServer, Wishes, spawn};
+use crate::support::eventually;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// An event with so many numbered seats.
+async fn hall(server: &TestServer, capacity: u32, more: Value) -> Uuid {
+    let organizer = server.organizer().await;
+    let base = json!({"seating": "numbered", "capacity": capacity});
+    server.event(&organizer, over(base, more)).await
+}
+
+/// The watcher's map becomes what the API says.
+async fn agrees(server: &TestServer, wire: &mut Wire, event: Uuid) -> Map {
+    let truth = server.map(event).await;
+    let map = wire.map_until(|map| map.version >= truth.version).await;
+    assert_eq!(map, truth);
+    assert!(!wire.gap, "no gap is left open");
+    map
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_sees_every_change_on_every_process() {
+    let mut server = TestServer::start().await;
+    let (other, _) = server.another().await;
+    let event = hall(&server, 10, json!({})).await;
+    let (ana, ben) = (server.person().await, server.person().await);
+    let mut watcher = server.watcher().await;
+    let first = watcher.join(event).await;
+    assert_eq!(
+        (&first["total"], &first["taken"], &first["held"]),
+        (&json!(10), &json!([]), &json!([]))
+    );
+    assert_eq!((&first["mine"], &first["expires_at"]), (&json!([]), &Value::Null));
+    let (mut hers, mut his) = (server.socket(&ana).await, socket(&other, &ben).await);
+    hers.join(event).await;
+    his.join(event).await;
+
+    let granted = hers.hold(event, &[3, 4]).await;
+    assert_eq!(granted["type"], "hold_result");
+    assert_eq!((&granted["granted"], &granted["conflicts"]), (&json!([3, 4]), &json!([])));
+    let token = granted["hold_token"].as_str().unwrap().to_owned();
+    for wire in [&mut watcher, &mut his] {
+        let map = wire.map_until(|map| map.held.len() == 2).await;
+        assert_eq!((map.available, map.held.contains(&3)), (8, true));
+    }
+    let refused = his.hold(event, &[4, 5]).await;
+    assert_eq!((&refused["granted"], &refused["conflicts"]), (&json!([]), &json!([4])));
+    // The wanted set is the whole set.
+    let moved = hers.hold(event, &[4, 6]).await;
+    assert_eq!((&moved["granted"], &moved["hold_token"]), (&json!([4, 6]), &json!(token)));
+    his.map_until(|map| map.held == [4, 6].into()).await;
+
+    let body = json!({"event_id": event, "seat_numbers": [4, 6], "hold_token": token});
+    let booked = server.booking(&ana, body).send().await.expect(201);
+    for wire in [&mut watcher, &mut his] {
+        wire.map_until(|map| map.taken == [4, 6].into() && map.held.is_empty()).await;
+        agrees(&server, wire, event).await;
+    }
+    server.cancel(&ana, &booked.body["id"], json!({"seat_numbers": [6]})).await.expect(200);
+    for wire in [&mut watcher, &mut hers, &mut his] {
+        wire.map_until(|map| map.taken == [4].into() && map.available == 9).await;
+        agrees(&server, wire, event).await;
+    }
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_parties_are_promoted_before_everybodys_eyes() {
+    let server = TestServer::start().await;
+    let event = hall(&server, 2, json!({})).await;
+    let (ana, ben) = (server.person().await, server.person().await);
+    let both = server.take(&ana, event, &[1, 2]).await.expect(201);
+    let mut watcher = server.watcher().await;
+    watcher.join(event).await;
+    assert_eq!((watcher.map.available, watcher.map.taken.len()), (0, 2));
+    server.book(&ben, event, 1).await.expect(201);
+    server.cancel(&ana, &both.body["id"], json!({"seat_numbers": [2]})).await.expect(200);
+    eventually(SOON, || async {
+        let told = server.inbox(&ben).await;
+        if told.iter().any(|kind| kind == "waitlist_promoted") {
+            Ok(())
+        } else {
+            Err(format!("{told:?}"))
+        }
+    })
+    .await;
+    let map = agrees(&server, &mut watcher, event).await;
+    assert_eq!((map.available, map.taken.len()), (0, 2));
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_goes_on_from_where_they_were() {
+    let server = TestServer::start().await;
+    let event = hall(&server, 20, json!({})).await;
+    let ana = server.person().await;
+    let mut hers = server.socket(&ana).await;
+    hers.join(event).await;
+    let mut watcher = server.watcher().await;
+    watcher.join(event).await;
+    let since = watcher.map.clone();
+    for seat in 1..=3 {
+        hers.hold(event, &[seat]).await;
+        watcher.map_until(|map| map.held == [u64::from(seat)].into()).await;
+    }
+    let mut back = server.watcher().await;
+    back.map = since.clone();
+    let again = json!({"type": "join", "event_id": event, "since": since.version, "ref": "r"});
+    back.say(again).await;
+    let joined = back.next().await.unwrap();
+    assert_eq!((&joined["type"], &joined["ref"]), (&json!("joined"), &json!("r")));
+    assert_eq!(joined["version"], since.version);
+    back.map_until(|map| map.version == watcher.map.version).await;
+    assert_eq!((&back.map, back.gap), (&watcher.map, false));
+    // From another time: the seats afresh.
+    for since in [since.version - 1_000_000, since.version + 1_000_000] {
+        back.say(json!({"type": "join", "event_id": event, "since": since, "ref": "s"})).await;
+        let afresh = back.find(|frame| frame["ref"] == "s").await;
+        assert_eq!(afresh["type"], "snapshot");
+    }
+    assert_eq!(back.map, watcher.map);
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_outlive_a_socket_for_the_grace_and_no_longer() {
+    let server = Wishes::default().set("HAPPENING__HOLDS__GRACE_MS", "1500").start().await;
+    let event = hall(&server, 10, json!({})).await;
+    let (ana, ben) = (server.person().await, server.person().await);
+    let mut watcher = server.watcher().await;
+    watcher.join(event).await;
+    let mut hers = server.socket(&ana).await;
+    hers.join(event).await;
+    let granted = hers.hold(event, &[1, 2]).await;
+    let token = granted["hold_token"].clone();
+    watcher.map_until(|map| map.held == [1, 2].into()).await;
+    drop(hers);
+    // Back in time.
+    let mut hers = server.socket(&ana).await;
+    hers.say(json!({"type": "join", "event_id": event, "hold_token": token, "ref": 1})).await;
+    let back = hers.find(|frame| frame["ref"] == 1).await;
+    assert_eq!((&back["mine"], &back["hold_token"]), (&json!([1, 2]), &token));
+    assert_eq!(back["renewals_left"], granted["renewals_left"]);
+    // The token is hers: nobody else has her seats with it.
+    let mut his = server.socket(&ben).await;
+    his.say(json!({"type": "join", "event_id": event, "hold_token": token, "ref": 1})).await;
+    assert_eq!(his.find(|frame| frame["ref"] == 1).await["mine"], json!([]));
+    hers.say(json!({"type": "renew", "ref": 2})).await;
+    let renewed = hers.find(|frame| frame["ref"] == 2).await;
+    assert_eq!((&renewed["type"], &renewed["granted"]), (&json!("hold_result"), &json!([1, 2])));
+    // Gone for good: the seats are free again without anybody's doing.
+    drop(hers);
+    watcher.map_until(|map| map.held.is_empty()).await;
+    agrees(&server, &mut watcher, event).await;
+    let granted = his.hold(event, &[1, 2]).await;
+    assert_eq!(granted["granted"], json!([1, 2]));
+    his.say(json!({"type": "release", "ref": 3})).await;
+    let released = his.find(|frame| frame["ref"] == 3).await;
+    assert_eq!((&released["granted"], &released["hold_token"]), (&json!([]), &Value::Null));
+    watcher.map_until(|map| map.held.is_empty()).await;
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_holder_is_warned_and_told_of_the_end() {
+    let server = Wishes::default()
+        .set("HAPPENING__HOLDS__TTL_MS", "1500")
+        .set("HAPPENING__HOLDS__AGE_MAX_MS", "6000")
+        .set("HAPPENING__SOCKETS__WARN_MS", "1000")
+        .start()
+        .await;
+    let event = hall(&server, 10, json!({})).await;
+    let ana = server.person().await;
+    let mut hers = server.socket(&ana).await;
+    let mut watcher = server.watcher().await;
+    watcher.join(event).await;
+    let granted = hers.hold(event, &[7]).await;
+    assert_eq!(granted["granted"], json!([7]));
+    watcher.map_until(|map| map.held == [7].into()).await;
+    let warning = hers.until("hold_expiring").await;
+    assert_eq!(
+        (&warning["seat_numbers"], &warning["expires_at"]),
+        (&json!([7]), &granted["expires_at"])
+    );
+    let ended = hers.until("hold_expired").await;
+    assert_eq!((&ended["event_id"], &ended["seat_numbers"]), (&json!(event), &json!([7])));
+    watcher.map_until(|map| map.held.is_empty()).await;
+    hers.say(json!({"type": "renew", "ref": 1})).await;
+    assert_eq!(hers.find(|frame| frame["ref"] == 1).await["code"], "hold_expired");
+    agrees(&server, &mut watcher, event).await;
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_lost_on_the_way_is_found() {
+    let server = TestServer::start().await;
+    let event = hall(&server, 10, json!({})).await;
+    let ana = server.person().await;
+    let mut watcher = server.watcher().await;
+    watcher.join(event).await;
+    let mut redis = server.redis();
+    // The subscription dies, again and again, while things happen.
+    for seat in 1..=5 {
+        let killed: i64 = redis::cmd("CLIENT")
+            .arg(&["KILL", "TYPE", "pubsub"])
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+        assert!(killed <= 1);
+        server.take(&ana, event, &[seat]).await.expect(201);
+    }
+    watcher.map_until(|map| map.taken.len() == 5).await;
+    agrees(&server, &mut watcher, event).await;
+    // A delta that nobody ever heard: only the version tells of it.
+    let key = format!("event:{{{event}}}:state");
+    redis::cmd("HINCRBY").arg(&key).arg("seq").arg(3).exec_async(&mut redis).await.unwrap();
+    let lost = watcher.map.version + 3;
+    watcher.map_until(|map| map.version == lost).await;
+    agrees(&server, &mut watcher, event).await;
+    // One that was heard after one that was not, and one that nobody can read.
+    let channel = format!("event:{{{event}}}:deltas");
+    redis::cmd("HINCRBY").arg(&key).arg("seq").arg(2).exec_async(&mut redis).await.unwrap();
+    let gap = json!({"v": lost + 2, "held": [9], "available": 4}).to_string();
+    for message in [gap.as_str(), "{", "\u{0}"] {
+        redis::cmd("PUBLISH").arg(&channel).arg(message).exec_async(&mut redis).await.unwrap();
+    }
+    watcher.map_until(|map| map.version == lost + 2).await;
+    let map = agrees(&server, &mut watcher, event).await;
+    assert!(map.held.is_empty(), "what was read is believed, not what was said: {map:?}");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_of_redis_voids_holds_and_everybody_learns_it() {
+    let server = TestServer::start().await;
+    let event = hall(&server, 10, json!({})).await;
+    let ana = server.person().await;
+    server.take(&ana, event, &[1]).await.expect(201);
+    let mut hers = server.socket(&ana).await;
+    hers.join(event).await;
+    hers.hold(event, &[2, 3]).await;
+    hers.map_until(|map| map.held.len() == 2).await;
+    redis::cmd("FLUSHALL").exec_async(&mut server.redis()).await.unwrap();
+    let ended = hers.until("hold_expired").await;
+    assert_eq!(ended["seat_numbers"], json!([2, 3]));
+    eventually(SOON, || async {
+        let truth = server.map(event).await;
+        let free = truth.held.is_empty() && truth.taken == [1].into();
+        if free && truth.version > 1 << 32 { Ok(()) } else { Err(format!("{truth:?}")) }
+    })
+    .await;
+    agrees(&server, &mut hers, event).await;
+    let granted = hers.hold(event, &[2]).await;
+    assert_eq!(granted["granted"], json!([2]));
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_are_kept_out_and_everybody_sees_only_what_they_may() {
+    let server = TestServer::start().await;
+    let organizer = server.organizer().await;
+    let draft = server.draft(&organizer, json!({})).await;
+    let event = server.event(&organizer, json!({})).await;
+    let ana = server.person().await;
+    let at = server.client().address();
+    let origin = |origin| {
+        let headers = [("origin", origin)];
+        async move { Wire::open(at, "/ws", &headers).await.err() }
+    };
+    assert_eq!(origin("https://evil.example").await, Some(403));
+    assert_eq!(origin("null").await, Some(403));
+    assert_eq!(origin("http://127.0.0.1:9").await, None, "our own pages, whatever their port");
+    // A ticket is good once.
+    let path = format!("/ws?ticket={}", ticket(server.client(), &ana).await);
+    Wire::open(at, &path, &[]).await.expect("once");
+    for path in [path.as_str(), "/ws?ticket=", "/ws?ticket=nonsense"] {
+        assert_eq!(Wire::open(at, path, &[]).await.err(), Some(401), "{path}");
+    }
+    assert_eq!(Wire::open(at, "/ws", &[("authorization", "Bearer x")]).await.err(), Some(401));
+    let bearer = format!("Bearer {}", ana.token);
+    Wire::open(at, "/ws", &[("authorization", &bearer)]).await.expect("programs send tokens");
+    server.root("GET", "/ws").send().await.refused(400, "malformed");
+
+    let mut watcher = server.watcher().await;
+    for (event, code) in [(draft, "not_found"), (Uuid::nil(), "not_found")] {
+        watcher.say(json!({"type": "join", "event_id": event, "ref": 1})).await;
+        assert_eq!(watcher.find(|frame| frame["ref"] == 1).await["code"], code);
+    }
+    let refused = watcher.hold(event, &[1]).await;
+    assert_eq!(refused["code"], "unauthenticated");
+    let mut hers = server.socket(&organizer.person).await;
+    assert_eq!(hers.join(draft).await["total"], 10);
+    // General seats cannot be held.
+    let refused = hers.hold(event, &[1]).await;
+    assert_eq!(refused["type"], "error");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_input_is_refused_with_a_code_and_harms_nobody() {
+    let server = TestServer::start().await;
+    let event = hall(&server, 10, json!({})).await;
+    let ana = server.person().await;
+    let mut watcher = server.watcher().await;
+    watcher.join(event).await;
+    let mut bad = server.socket(&ana).await;
+    bad.join(event).await;
+    for (frame, code) in [
+        ("", "malformed"),
+        ("{", "malformed"),
+        ("[1]", "malformed"),
+        ("{\"type\":\"join\"}", "invalid"),
+        ("{\"type\":\"dance\"}", "unknown_type"),
+        ("{\"type\":\"ping\",\"x\":1}", "malformed"),
+    ] {
+        bad.send(Message::text(frame)).await;
+        assert_eq!(bad.next().await.unwrap()["code"], code, "{frame}");
+    }
+    bad.send(Message::binary(vec![0, 159, 146, 150])).await;
+    assert_eq!(bad.next().await.unwrap()["code"], "binary_not_supported");
+    for seats in [json!([11]), json!([4_000_000_000_u32]), json!((1..=200).collect::<Vec<_>>())] {
+        bad.say(json!({"type": "hold", "event_id": event, "seat_numbers": seats, "ref": 1})).await;
+        let answer = bad.find(|frame| frame["ref"] == 1).await;
+        assert!(answer["type"] == "error" || answer["granted"] == json!([]), "{answer}");
+    }
+    for kind in ["renew", "leave"] {
+        bad.say(json!({"type": kind, "event_id": Uuid::nil(), "ref": 2})).await;
+        assert_eq!(bad.find(|frame| frame["ref"] == 2).await["type"], "error");
+    }
+    bad.say(json!({"type": "ping", "ref": "still here"})).await;
+    assert_eq!(bad.until("pong").await["ref"], "still here");
+
+    // What breaks the protocol ends the socket, with the code that the protocol has for it.
+    let frames: [(&[u8], u16); 5] = [
+        (&[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe], 1007),
+        (&[0x81, 0xff, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0], 1009),
+        (&[0x81, 0x02, b'{', b'}'], 1002),
+        (&[0x80, 0x80, 0, 0, 0, 0], 1002),
+        (&[0x83, 0x80, 0, 0, 0, 0], 1002),
+    ];
+    for (bytes, code) in frames {
+        let mut broken = server.watcher().await;
+        broken.raw().write_all(bytes).await.unwrap();
+        assert_eq!(broken.end().await.1.code, code, "{bytes:?}");
+    }
+    // A message of many small parts is as large as all of them.
+    let mut parts = server.watcher().await;
+    parts.raw().write_all(&[0x01, 0x80, 0, 0, 0, 0]).await.unwrap();
+    for _ in 0..20 {
+        let mut part = vec![0x00, 0xfe, 0x04, 0x00, 0, 0, 0, 0];
+        part.resize(8 + 1024, b' ');
+        parts.raw().write_all(&part).await.unwrap();
+    }
+    assert_eq!(parts.end().await.1.code, 1009);
+
+    server.take(&ana, event, &[5]).await.expect(201);
+    watcher.map_until(|map| map.taken == [5].into()).await;
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_half_frames_and_silence_are_ended() {
+    let server = Wishes::default()
+        .set("HAPPENING__SOCKETS__PING_MS", "300")
+        .set("HAPPENING__SOCKETS__IDLE_MS", "900")
+        .start()
+        .await;
+    let mut flood = server.watcher().await;
+    for _ in 0..400 {
+        flood.say(json!({"type": "ping"})).await;
+    }
+    let (frames, closed) = flood.end().await;
+    let count = |kind: &str| frames.iter().filter(|frame| frame["type"] == kind).count();
+    assert!(count("pong") >= 60 && count("error") >= 100, "{} {}", count("pong"), count("error"));
+    assert_eq!(frames.last().unwrap()["code"], "too_many_frames");
+    assert_eq!((frames.last().unwrap()["type"].as_str(), closed.code), (Some("bye"), 1008));
+    // Half a frame, then nothing; it does not even answer pings.
+    let mut half = server.watcher().await;
+    half.raw().write_all(&[0x81, 0x90, 1, 2, 3, 4, 5]).await.unwrap();
+    let open = server.app().rooms.open();
+    assert_eq!(open, 1);
+    eventually(SOON, || async {
+        match server.app().rooms.open() {
+            0 => Ok(()),
+            open => Err(format!("{open} are open")),
+        }
+    })
+    .await;
+    // Who answers pings may be silent.
+    let mut quiet = server.watcher().await;
+    let reading = spawn(async move { quiet.end().await });
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(server.app().rooms.open(), 1, "still there");
+    server.finish().await;
+    let (frames, closed) = reading.await.unwrap();
+    assert_eq!((frames.len(), &frames[0]["type"], closed.code), (1, &json!("bye"), 1001));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_read_is_dropped_and_delays_nobody() {
+    let server = Wishes::default()
+        .set("HAPPENING__SOCKETS__WRITE_TIMEOUT_MS", "500")
+        .set("HAPPENING__SOCKETS__FRAMES_PER_SECOND", "100000")
+        .set("HAPPENING__SOCKETS__FRAMES_BURST", "100000")
+        .start()
+        .await;
+    // Large snapshots, which nobody reads.
+    let event = hall(&server, 5_000, json!({"max_seats_per_booking": 100})).await;
+    let ana = server.person().await;
+    let mut watcher = server.watcher().await;
+    watcher.join(event).await;
+    let mut slow = server.watcher().await;
+    let stuck = spawn(async move {
+        for _ in 0..200_000 {
+            slow.say(json!({"type": "join", "event_id": event})).await;
+        }
+        slow
+    });
+    for seat in 1..=20 {
+        server.take(&ana, event, &[seat]).await.expect(201);
+    }
+    watcher.map_until(|map| map.taken.len() == 20).await;
+    eventually(Duration::from_secs(20), || async {
+        match server.app().rooms.open() {
+            1 => Ok(()),
+            open => Err(format!("{open} are open")),
+        }
+    })
+    .await;
+    stuck.abort();
+    agrees(&server, &mut watcher, event).await;
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_are_limited() {
+    let server = Wishes::default()
+        .set("HAPPENING__SOCKETS__MAX_TOTAL", "5")
+        .set("HAPPENING__SOCKETS__MAX_PER_USER", "2")
+        .set("HAPPENING__SOCKETS__MAX_PER_ADDRESS", "1")
+        .set("HAPPENING__SOCKETS__ROOMS_PER_SOCKET", "1")
+        .start()
+        .await;
+    let at = server.client().address();
+    let bearer = async |person: &Person| {
+        let bearer = format!("Bearer {}", person.token);
+        Wire::open(at, "/ws", &[("authorization", &bearer)]).await
+    };
+    let (ana, ben) = (server.person().await, server.person().await);
+    let mut first = bearer(&ana).await.unwrap();
+    let second = bearer(&ana).await.unwrap();
+    assert_eq!(bearer(&ana).await.err(), Some(429));
+    let _nobody = server.watcher().await;
+    assert_eq!(Wire::open(at, "/ws", &[]).await.err(), Some(429));
+    let _third = bearer(&ben).await.unwrap();
+    let _fourth = bearer(&ben).await.unwrap();
+    let cas = server.person().await;
+    assert_eq!(bearer(&cas).await.err(), Some(503), "the house is full");
+    drop(second);
+    eventually(SOON, || async { bearer(&cas).await.map_err(|status| format!("{status}")) }).await;
+    let (one, two) = (hall(&server, 5, json!({})).await, hall(&server, 5, json!({})).await);
+    first.join(one).await;
+    first.say(json!({"type": "join", "event_id": two, "ref": 1})).await;
+    assert_eq!(first.find(|frame| frame["ref"] == 1).await["code"], "too_many_rooms");
+    first.say(json!({"type": "leave", "ref": 2})).await;
+    assert_eq!(first.find(|frame| frame["ref"] == 2).await["type"], "left");
+    first.join(two).await;
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_follow_what_becomes_of_their_owners() {
+    let server = Wishes::default().set("HAPPENING__SOCKETS__RECHECK_MS", "200").start().await;
+    let organizer = server.organizer().await;
+    let draft = server.draft(&organizer, json!({})).await;
+    let (ana, ben) = (server.person().await, server.person().await);
+    let mut hers = server.socket(&ana).await;
+    server.call("DELETE", "/me").bearer(&ana.token).send().await.expect(204);
+    let (frames, closed) = hers.end().await;
+    assert_eq!((&frames[0]["code"], closed.code), (&json!("credentials_revoked"), 1008));
+    // Banned behind everybody's back.
+    let mut his = server.socket(&ben).await;
+    let ban = "UPDATE users SET deactivated_at = now() - interval '1 day' WHERE id =";
+    server.sql(&format!("{ban} '{}'", ben.id)).await;
+    assert_eq!(his.end().await.1.code, 1008);
+    // An operator sees drafts, as long as they are one.
+    let admin = server.admin().await;
+    let mut theirs = server.socket(&admin).await;
+    theirs.join(draft).await;
+    server.sql(&format!("UPDATE users SET role = 'user' WHERE id = '{}'", admin.id)).await;
+    let barred = theirs.until("error").await;
+    assert_eq!((&barred["code"], &barred["event_id"]), (&json!("not_found"), &json!(draft)));
+    server.sql(&format!("UPDATE users SET deactivated_at = NULL WHERE id = '{}'", ben.id)).await;
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_inbox_fills_before_its_owners_eyes() {
+    let mut server = TestServer::start().await;
+    let (other, _) = server.another().await;
+    let event = hall(&server, 5, json!({})).await;
+    let (ana, ben) = (server.person().await, server.person().await);
+    let (mut here, mut there) = (server.socket(&ana).await, socket(&other, &ana).await);
+    let mut his = server.socket(&ben).await;
+    let booked = server.take(&ana, event, &[1]).await.expect(201);
+    let (one, two) = (here.until("notification").await, there.until("notification").await);
+    assert_eq!(one, two);
+    let inbox = server.call("GET", "/me/notifications").bearer(&ana.token).send().await;
+    assert_eq!(one["notification"], inbox.expect(200).items()[0]);
+    assert_eq!(one["notification"]["booking_id"], booked.body["id"]);
+    his.say(json!({"type": "ping"})).await;
+    assert_eq!(his.next().await.unwrap()["type"], "pong", "others are told nothing");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_says_goodbye_and_does_not_wait() {
+    let mut server = TestServer::start().await;
+    let event = hall(&server, 5, json!({})).await;
+    let ana = server.person().await;
+    let (other, _) = server.another().await;
+    let mut wire = socket(&other, &ana).await;
+    wire.join(event).await;
+    let granted = wire.hold(event, &[1]).await;
+    let begun = std::time::Instant::now();
+    server.stop_last().await;
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    let (frames, closed) = wire.end().await;
+    let bye = frames.iter().find(|frame| frame["type"] == "bye").expect("a goodbye");
+    assert_eq!((&bye["code"], closed.code), (&json!("shutting_down"), 1001));
+    assert!(bye["retry_after_ms"].as_u64().unwrap() < 5_000);
+    // On to the next process, with what was held.
+    let mut wire = server.socket(&ana).await;
+    let token = &granted["hold_token"];
+    wire.say(json!({"type": "join", "event_id": event, "hold_token": token, "ref": 1})).await;
+    assert_eq!(wire.find(|frame| frame["ref"] == 1).await["mine"], json!([1]));
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_is_drawn_together_and_ends_exact() {
+    let server = Wishes::default()
+        .set("HAPPENING__SOCKETS__MAX_PER_ADDRESS", "1000")
+        .set("HAPPENING__SOCKETS__FRAMES_PER_SECOND", "10000")
+        .set("HAPPENING__SOCKETS__FRAMES_BURST", "10000")
+        .start()
+        .await;
+    let event = hall(&server, 200, json!({})).await;
+    let mut watchers = Vec::new();
+    for _ in 0..100 {
+        let mut watcher = server.watcher().await;
+        watcher.join(event).await;
+        watchers.push(watcher);
+    }
+    let people = server.people(8).await;
+    let mut holders = Vec::new();
+    for (index, person) in (0..8).zip(&people) {
+        let mut wire = server.socket(person).await;
+        holders.push(spawn(async move {
+            wire.join(event).await;
+            for round in 0..100_u32 {
+                wire.hold(event, &[index * 20 + round % 20 + 1]).await;
+            }
+            wire
+        }));
+    }
+    let mut kept = Vec::new();
+    for holder in holders {
+        kept.push(holder.await.unwrap());
+    }
+    let truth = server.map(event).await;
+    assert_eq!(truth.held.len(), 8);
+    for watcher in &mut watchers {
+        let map = watcher.map_until(|map| map.version >= truth.version).await;
+        assert_eq!((map, watcher.gap), (truth.clone(), false));
+    }
+    let room = server.app().rooms.find(EventId(event)).expect("people are in it");
+    assert_eq!(room.watchers(), 108);
+    drop((watchers, kept));
+    eventually(SOON, || async {
+        match (server.app().rooms.open(), server.app().rooms.find(EventId(event)).is_some()) {
+            (0, false) => Ok(()),
+            left => Err(format!("left: {left:?}")),
+        }
+    })
+    .await;
+    server.finish().await;
+}
