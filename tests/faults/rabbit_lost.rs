@@ -87,7 +87,8 @@ async fn the_queue_is_deleted_with_messages_in_it() {
     let mut world = World::new().await;
     world.in_order = false;
     let (event, _) = world.event(60).await;
-    let mut server = world.serve().await;
+    // Few consumers, so that not everything is with them.
+    let mut server = world.serve_with(&[("HAPPENING__RABBITMQ__CONSUMERS", "2")]).await;
     let sale = Sale::new();
     sale.send_to(&[server.address]);
     let connection = broker(&world.amqp).await.expect("the broker");
