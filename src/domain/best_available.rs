@@ -356,7 +356,7 @@ mod tests {
         let rows: Vec<&[u8]> = std::iter::repeat_n(&row[..], 100).collect();
         let plan = plan(&rows);
         let gone: Vec<u32> = (1..=5_000).filter(|seat| seat % 3 != 0).collect();
-        // Nothing is together: the worst case. Run by hand: 0.6 ms in release.
+        // Nothing is together: the worst case.
         assert_eq!(
             plan.best(10, None, &Free::new(5_000, &gone)).map(|seats| seats.len()),
             Some(10)
