@@ -1,8 +1,9 @@
 //! The process's settings: read once, checked at once, all mistakes listed together. The only
 //! reader of the environment. Keys, defaults and meanings: `config/default.toml`.
 
+mod check;
+
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use config::{Environment, File, FileFormat};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -21,8 +22,6 @@ const SHORT_NAMES: [(&str, &str); 6] = [
     ("NOTIFICATIONS_QUEUE", "rabbitmq.notifications_queue"),
 ];
 
-/// The shortest signing secret accepted, in bytes (256 bits, RFC 7518 §3.2).
-const SIGNING_SECRET_MIN: usize = 32;
 /// Sign-ins per minute in demo mode, where many people share few accounts.
 const DEMO_SIGN_INS: u32 = 60;
 /// Signs tokens in demo mode, where everybody knows the passwords anyway.
@@ -327,171 +326,6 @@ impl Config {
                 self.auth.signing_secret = DEMO_SECRET.into();
             }
         }
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        let mut wrong = String::new();
-        let mut require = |holds: bool, key: &str, rule: &str| {
-            if !holds {
-                let _ = writeln!(wrong, "  {key}: {rule}");
-            }
-        };
-        require(!self.roles.is_empty(), "roles", "name at least one of api, workers");
-        let secret = self.auth.signing_secret.expose_secret();
-        let distinct = secret.bytes().collect::<std::collections::HashSet<_>>().len();
-        require(
-            secret.len() >= SIGNING_SECRET_MIN && distinct >= 8,
-            "auth.signing_secret",
-            "needs 32 or more random bytes, e.g. from `openssl rand -base64 48`",
-        );
-        require(
-            self.demo || secret != DEMO_SECRET,
-            "auth.signing_secret",
-            "is the demo's; choose your own",
-        );
-        require(
-            self.http.be_port == 0 || self.http.be_port != self.http.socket_port,
-            "http.socket_port",
-            "must differ from http.be_port",
-        );
-        let address: Result<std::net::IpAddr, _> = self.http.host.parse();
-        require(address.is_ok(), "http.host", "must be an IP address, e.g. 0.0.0.0");
-        require(self.http.max_connections > 0, "http.max_connections", "must be above 0");
-        require(
-            (1024..=16_777_216).contains(&self.http.body_limit_bytes),
-            "http.body_limit_bytes",
-            "must be between 1024 and 16777216",
-        );
-        require(
-            (self.http.body_limit_bytes..=67_108_864).contains(&self.http.map_limit_bytes),
-            "http.map_limit_bytes",
-            "must be between http.body_limit_bytes and 67108864",
-        );
-        require(self.http.request_timeout_ms > 0, "http.request_timeout_ms", "must be above 0");
-        self.check_services(&mut require);
-        self.check_bounds(&mut require);
-        self.check_sockets(&mut require);
-        if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong.trim_end().to_owned())) }
-    }
-
-    fn check_services(&self, require: &mut impl FnMut(bool, &str, &str)) {
-        let starts = |url: &SecretString, schemes: &[&str]| {
-            schemes.iter().any(|scheme| url.expose_secret().starts_with(scheme))
-        };
-        require(
-            starts(&self.postgres.url, &["postgres://", "postgresql://"]),
-            "postgres.url (DATABASE_URL)",
-            "must start with postgres://",
-        );
-        require(
-            starts(&self.redis.url, &["redis://", "rediss://"]),
-            "redis.url (REDIS_URL)",
-            "must start with redis:// or rediss://",
-        );
-        require(
-            starts(&self.rabbitmq.url, &["amqp://", "amqps://"]),
-            "rabbitmq.url (RABBITMQ_URL)",
-            "must start with amqp:// or amqps://",
-        );
-        let queue = &self.rabbitmq.notifications_queue;
-        require(
-            !queue.is_empty() && queue.len() <= 200 && !queue.starts_with("amq."),
-            "rabbitmq.notifications_queue (NOTIFICATIONS_QUEUE)",
-            "must be 1 to 200 bytes and not start with amq.",
-        );
-        require(self.postgres.pool_size > 0, "postgres.pool_size", "must be above 0");
-        require(self.redis.pool_size > 0, "redis.pool_size", "must be above 0");
-        require(self.rabbitmq.prefetch > 0, "rabbitmq.prefetch", "must be above 0");
-        require(
-            (1..=64).contains(&self.rabbitmq.consumers),
-            "rabbitmq.consumers",
-            "must be between 1 and 64",
-        );
-    }
-
-    fn check_sockets(&self, require: &mut impl FnMut(bool, &str, &str)) {
-        for (value, key) in [
-            (self.sockets.max_per_user, "sockets.max_per_user"),
-            (self.sockets.max_per_address, "sockets.max_per_address"),
-            (self.sockets.rooms_per_socket, "sockets.rooms_per_socket"),
-        ] {
-            require(value > 0, key, "must be above 0");
-        }
-        require(
-            (1024..=65_536).contains(&self.sockets.frame_limit_bytes),
-            "sockets.frame_limit_bytes",
-            "must be between 1024 and 65536",
-        );
-        require(
-            self.sockets.frames_per_second > 0 && self.sockets.frames_burst > 0,
-            "sockets.frames_per_second, sockets.frames_burst",
-            "must be above 0",
-        );
-        require(
-            self.sockets.ping_ms > 0 && self.sockets.idle_ms > self.sockets.ping_ms,
-            "sockets.idle_ms",
-            "must be above sockets.ping_ms, and that above 0",
-        );
-        require(
-            self.sockets.look_ms > 0 && self.sockets.recheck_ms > 0,
-            "sockets.look_ms, sockets.recheck_ms",
-            "must be above 0",
-        );
-    }
-
-    fn check_bounds(&self, require: &mut impl FnMut(bool, &str, &str)) {
-        for (value, key) in [
-            (self.auth.access_token_seconds, "auth.access_token_seconds"),
-            (self.auth.refresh_token_days, "auth.refresh_token_days"),
-            (self.auth.invitation_days, "auth.invitation_days"),
-            (self.limits.account_per_second, "limits.account_per_second"),
-            (self.limits.account_burst, "limits.account_burst"),
-            (self.limits.address_per_second, "limits.address_per_second"),
-            (self.limits.address_burst, "limits.address_burst"),
-            (self.limits.sign_in_per_minute, "limits.sign_in_per_minute"),
-            (self.holds.per_address_max, "holds.per_address_max"),
-            (self.holds.ticket_seconds, "holds.ticket_seconds"),
-            (self.relay.batch_max, "relay.batch_max"),
-            (self.relay.attempts_max, "relay.attempts_max"),
-            (self.inbox.attempts_max, "inbox.attempts_max"),
-            (self.inbox.retention_days, "inbox.retention_days"),
-            (self.reconciler.batch_max, "reconciler.batch_max"),
-        ] {
-            require(value > 0, key, "must be above 0");
-        }
-        require(self.auth.hashing_concurrency > 0, "auth.hashing_concurrency", "must be above 0");
-        require(
-            (1..=64).contains(&self.booking.lanes),
-            "booking.lanes",
-            "must be between 1 and 64",
-        );
-        require(
-            (1..=4096).contains(&self.booking.batch_max),
-            "booking.batch_max",
-            "must be between 1 and 4096",
-        );
-        require(self.holds.ttl_ms > 0, "holds.ttl_ms", "must be above 0");
-        require(
-            self.holds.age_max_ms >= self.holds.ttl_ms,
-            "holds.age_max_ms",
-            "must not be below holds.ttl_ms",
-        );
-        require(
-            (1..=100).contains(&self.holds.per_event_percent),
-            "holds.per_event_percent",
-            "must be between 1 and 100",
-        );
-        require(self.booking.queue_max > 0, "booking.queue_max", "must be above 0");
-        require(
-            !self.inbox.retry_delays_ms.is_empty() && self.inbox.retry_delays_ms.len() <= 8,
-            "inbox.retry_delays_ms",
-            "needs 1 to 8 delays",
-        );
-        require(
-            matches!(self.log.format.as_str(), "auto" | "pretty" | "json"),
-            "log.format",
-            "must be auto, pretty or json",
-        );
     }
 }
 

@@ -143,7 +143,8 @@ impl Server {
         self.supervisor.failure().map_or(Ok(()), Err)
     }
 
-    /// Unready; goodbye to sockets; doors shut and emptied; consumers, relay, pools. Each with its deadline.
+    /// Unready; goodbye to sockets; doors shut and emptied; consumers, relay, pools. Each with its
+    /// deadline.
     async fn stop(&mut self) {
         self.stopping.cancel();
         self.app.board.close();

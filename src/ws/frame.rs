@@ -225,7 +225,8 @@ mod tests {
         #[test]
         fn almost_good_frames_may_come(
             kind in "join|hold|renew|release|leave|ping|x",
-            rest in "(,\"(ref|since|event_id|seat_numbers|hold_token)\":(1|-1|null|\"\"|\\[1,2\\]|\\{\\})){0,4}"
+            rest in "(,\"(ref|since|event_id|seat_numbers|hold_token)\"\
+                     :(1|-1|null|\"\"|\\[1,2\\]|\\{\\})){0,4}"
         ) {
             check(&format!("{{\"type\":\"{kind}\"{rest}}}"));
         }

@@ -36,6 +36,7 @@ mod processed_events;
 mod profiles;
 mod races;
 mod seat_maps;
+mod socket_guests;
 mod socketio;
 mod sockets;
 mod tokens;

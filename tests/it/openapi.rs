@@ -74,7 +74,7 @@ async fn the_document_is_whole() {
     }
     let missing: Vec<_> = ROUTES.iter().filter(|route| !documented.contains(**route)).collect();
     assert!(missing.is_empty(), "not documented: {missing:?}");
-    for root in ["/health", "/health/live", "/health/ready", "/health/events", "/metrics"] {
+    for root in ["/health", "/health/live", "/health/ready", "/health/events", "/metrics", "/ws"] {
         assert!(documented.contains(&format!("GET {root}")), "{root}");
     }
     references(&document, &document);
@@ -86,10 +86,12 @@ fn check(document: &Value, what: &str, path: &str, operation: &Value) {
     assert!(text.iter().any(|text| !text.is_empty()), "{what}: says nothing of itself");
     assert!(operation["tags"].as_array().is_some_and(|tags| !tags.is_empty()), "{what}: no tag");
     let answers = operation["responses"].as_object().unwrap();
-    assert!(answers.keys().any(|status| status.starts_with('2')), "{what}: no success");
+    let success = |status: &String| status.starts_with('2') || status == "101";
+    assert!(answers.keys().any(success), "{what}: no success");
     for (status, answer) in answers {
         let answer = resolved(document, answer);
-        let is_empty = matches!(status.as_str(), "204" | "301" | "302" | "303" | "307" | "308");
+        let is_empty =
+            matches!(status.as_str(), "101" | "204" | "301" | "302" | "303" | "307" | "308");
         let content = answer["content"].as_object();
         assert!(is_empty || content.is_some_and(|content| !content.is_empty()), "{what} {status}");
         if status.starts_with('4') {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::harness::people::{Person, over};
 use crate::harness::wire::ticket;
 use crate::harness::{TestServer, Wishes};
+use crate::sockets::hall;
 use crate::support::client::Client;
 use crate::support::eventually;
 
@@ -109,12 +110,6 @@ impl Node {
     }
 }
 
-async fn hall(server: &TestServer, capacity: u32) -> Uuid {
-    let organizer = server.organizer().await;
-    let base = json!({"seating": "numbered", "capacity": capacity});
-    server.event(&organizer, over(base, json!({}))).await
-}
-
 async fn auth(client: &Client, person: &Person) -> Value {
     json!({"auth": {"ticket": ticket(client, person).await}})
 }
@@ -122,7 +117,7 @@ async fn auth(client: &Client, person: &Person) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_default_client_and_websockets_alone_see_the_same() {
     let server = TestServer::start().await;
-    let event = hall(&server, 10).await;
+    let event = hall(&server, 10, json!({})).await;
     let (ana, ben) = (server.person().await, server.person().await);
     let mut node = Node::start();
     // Polling first, then the upgrade; WebSocket from the beginning; polling for ever.
@@ -187,7 +182,7 @@ async fn the_default_client_and_websockets_alone_see_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_come_back_by_themselves_and_keep_their_holds() {
     let server = TestServer::start().await;
-    let event = hall(&server, 10).await;
+    let event = hall(&server, 10, json!({})).await;
     let ana = server.person().await;
     let mut node = Node::start();
     let options = json!({"transports": ["websocket"], "auth": {"token": ana.token}});
@@ -215,7 +210,7 @@ async fn clients_come_back_by_themselves_and_keep_their_holds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_and_nonsense_are_refused_with_a_code() {
     let server = Wishes::default().set("HAPPENING__HOLDS__GRACE_MS", "500").start().await;
-    let event = hall(&server, 10).await;
+    let event = hall(&server, 10, json!({})).await;
     let ana = server.person().await;
     let mut node = Node::start();
     let used = auth(server.client(), &ana).await;
@@ -298,7 +293,7 @@ async fn pages_of_our_own_host_may_poll_and_health_is_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_says_goodbye_and_clients_look_for_the_next() {
     let server = TestServer::start().await;
-    let event = hall(&server, 5).await;
+    let event = hall(&server, 5, json!({})).await;
     let mut node = Node::start();
     node.connect("ws", &server, json!({"transports": ["websocket"]})).await;
     node.connect("poll", &server, json!({"transports": ["polling"]})).await;

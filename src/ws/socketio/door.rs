@@ -37,6 +37,8 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 /// How long connections may take to end once they were told to.
 const ENDING: Duration = Duration::from_secs(1);
 
+/// The status of those whose page is not let in.
+const FORBIDDEN: u16 = 403;
 /// Who asks, according to the proxies before us.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -155,7 +157,7 @@ async fn answer(door: &Arc<Door>, request: Request<Incoming>, peer: IpAddr) -> R
     }
     // Whom we do not let in was answered with a problem, which their page need not read.
     if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(&origin).ok())
-        && response.status() != hyper::StatusCode::FORBIDDEN
+        && response.status().as_u16() != FORBIDDEN
     {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }
@@ -224,13 +226,9 @@ fn problem(problem: &Problem) -> Response<Body> {
 }
 
 fn json_response(status: u16, media: &'static str, body: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
+    let response = Response::builder().status(status).header(header::CONTENT_TYPE, media);
     // All that is said here has a status of our own making.
-    if let Ok(status) = hyper::StatusCode::from_u16(status) {
-        *response.status_mut() = status;
-    }
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
-    response
+    response.body(Full::new(Bytes::from(body)).boxed()).unwrap_or_default()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
