@@ -205,7 +205,10 @@ fn tree() -> Vec<File> {
         for entry in fs::read_dir(&folder).expect("the tree can be read") {
             let path = entry.expect("the tree can be read").path();
             if path.is_dir() {
-                folders.push(path);
+                // What npm brings is not ours to judge.
+                if !path.ends_with("node_modules") {
+                    folders.push(path);
+                }
                 continue;
             }
             let end = path.extension().unwrap_or_default();

@@ -115,3 +115,22 @@ async fn who_comes_back_has_their_seats_still() {
     ben.seat(3, "taken").await;
     house.close([ana, ben]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_best_seats_are_held_at_a_click() {
+    let house = House::open().await;
+    let path = format!("/events/{}", house.numbered().await);
+    let (ana, ben) = tokio::join!(house.window(), house.window());
+    tokio::join!(ana.visit(&path), ben.visit(&path));
+    ana.sign_up("Ana").await;
+    ana.click("#best-category option[value='Back']").await;
+    ana.click("#best").await;
+    ana.see("#clock").await;
+    ana.read("#book", "Book 2 seats").await;
+    ana.see(".seat-mine[data-shade='1']").await;
+    ben.see(".seat-held[data-shade='1']").await;
+    ana.click("#book").await;
+    ana.read("#outcome", "Row B, seats").await;
+    ben.see(".seat-taken[data-shade='1']").await;
+    house.close([ana, ben]).await;
+}

@@ -144,7 +144,7 @@ function scaled(sections, all, stage) {
     .map((section) => {
       const places = section.rows.flatMap((row) => row.places);
       const x = (least(places, 'x') + most(places, 'x')) / 2;
-      return { name: section.name, x, y: least(places, 'y') - PITCH };
+      return { name: section.name, x, y: least(places, 'y') - PITCH * 0.75 };
     });
 }
 
