@@ -15,7 +15,7 @@ use uuid::Uuid;
 use self::model::{Model, No};
 use self::store::{Command, Store};
 use super::{Inventory, Pool, Queue, SeatBook};
-use crate::domain::booking::{Booking, BookingStatus, Part};
+use crate::domain::booking::{Booking, BookingStatus, Part, Party};
 use crate::domain::event::{EventStatus, SalesRules, Seating, Stock, WaitlistPolicy};
 use crate::domain::fact::FactKind;
 use crate::domain::ids::EventId;
@@ -38,8 +38,8 @@ fn command() -> impl Strategy<Value = Command> {
             seats,
             waitlist
         }),
-        20 => (prop::collection::btree_set(1..14_u32, 1..5), any::<bool>()).prop_map(numbered),
-        5 => (prop::collection::btree_set(0..18_u32, 0..8), any::<bool>()).prop_map(numbered),
+        20 => (prop::collection::btree_set(1..14_u32, 1..5), any::<bool>(), any::<bool>()).prop_map(numbered),
+        5 => (prop::collection::btree_set(0..18_u32, 0..8), any::<bool>(), any::<bool>()).prop_map(numbered),
         30 => any::<usize>().prop_map(|which| Command::Cancel { which }),
         20 => (any::<usize>(), 0..6_u32)
             .prop_map(|(which, seats)| Command::CancelPart { which, seats }),
@@ -53,8 +53,8 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-fn numbered((seats, waitlist): (BTreeSet<u32>, bool)) -> Command {
-    Command::BookNumbered { seats: seats.into_iter().collect(), waitlist }
+fn numbered((seats, waitlist, holds): (BTreeSet<u32>, bool, bool)) -> Command {
+    Command::BookNumbered { seats: seats.into_iter().collect(), waitlist, holds }
 }
 
 fn policy() -> impl Strategy<Value = WaitlistPolicy> {
@@ -339,4 +339,42 @@ fn a_head_that_asks_for_less_keeps_its_place_in_front_of_a_window() {
     let status = |i: usize| inventory.booking(store.order[i]).unwrap().status;
     assert_eq!(status(1), BookingStatus::Waitlisted, "it still asks for more than is free");
     assert_eq!(status(2), BookingStatus::Waitlisted, "nobody passes it");
+}
+
+/// Four numbered seats, of which number 1 is somebody's and `held` are held.
+fn four_seats(held: &[u32]) -> (Store, Inventory) {
+    let mut store = Store::new(4, Seating::Numbered, WaitlistPolicy::Strict);
+    store.stock = Stock { available: 3, confirmed: 1, ..store.stock };
+    let pool = Pool { free: vec![2, 3, 4], wanted: 4 };
+    let seats = SeatBook::new([1], Some(pool), 0, 4).avoiding(held.iter().copied().collect());
+    let rules = store.rules.clone();
+    let inventory = Inventory::new(EVENT, rules, store.stock, seats, Queue::loaded([], false), []);
+    (store, inventory)
+}
+
+#[test]
+fn who_does_not_choose_gets_no_seat_that_somebody_holds() {
+    let (mut store, mut inventory) = four_seats(&[2]);
+    let refused = store.ask(&mut inventory, 3, false);
+    assert_eq!(refused, Err(Refusal::SoldOut), "one of three is held");
+    store.ask(&mut inventory, 2, false).unwrap();
+    assert_eq!(inventory.booking(store.order[0]).unwrap().seat_numbers, [3, 4]);
+}
+
+#[test]
+fn who_does_not_choose_gets_what_was_kept_for_it_if_it_still_can() {
+    for (wish, given) in [
+        (vec![3, 4], [3, 4]),
+        (vec![2, 4], [2, 4]),
+        (vec![1, 4], [2, 3]), // taken meanwhile
+        (vec![4, 5], [2, 3]), // no seat of this event any more
+        (vec![0, 4], [2, 3]), // never was one
+        (vec![4], [2, 3]),    // too few
+    ] {
+        let (mut store, mut inventory) = four_seats(&[]);
+        let mut request = store.request(Party::Seats(2), false);
+        request.kept.wish.clone_from(&wish);
+        let booking = inventory.book(&request, NOW).unwrap();
+        assert_eq!(booking.seat_numbers, given, "kept: {wish:?}");
+    }
 }

@@ -92,7 +92,9 @@ impl Model {
         }
         self.may_ask_for(&request.party)?;
         let seats = request.party.size();
-        let fits = seats <= self.available();
+        // Who holds seats has chosen them before the others had to wait.
+        let kept = if request.kept.holds { self.reserved() } else { 0 };
+        let fits = seats <= self.available() + kept;
         if !fits && !request.waitlist {
             return Err("sold_out".to_owned());
         }

@@ -23,6 +23,7 @@ pub enum Command {
     BookNumbered {
         seats: Vec<u32>,
         waitlist: bool,
+        holds: bool,
     },
     Cancel {
         which: usize,
@@ -193,8 +194,9 @@ impl Store {
                 let request = self.request(Party::Seats(*seats), *waitlist);
                 (self.book(inventory, &request), model.book(&request))
             }
-            Command::BookNumbered { seats, waitlist } => {
-                let request = self.request(Party::Numbered(seats.clone()), *waitlist);
+            Command::BookNumbered { seats, waitlist, holds } => {
+                let mut request = self.request(Party::Numbered(seats.clone()), *waitlist);
+                request.kept.holds = *holds;
                 (self.book(inventory, &request), model.book(&request))
             }
             Command::Cancel { which } => cancel(inventory, model, self.pick(*which), &Part::Whole),
@@ -236,7 +238,7 @@ impl Store {
         }
     }
 
-    fn request(&mut self, party: Party, waitlist: bool) -> Request {
+    pub fn request(&mut self, party: Party, waitlist: bool) -> Request {
         self.next += 1;
         let id = Uuid::from_u128(self.next);
         let kept = Kept::default();
