@@ -9,6 +9,7 @@ mod store;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use proptest::collection::btree_set;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -38,8 +39,8 @@ fn command() -> impl Strategy<Value = Command> {
             seats,
             waitlist
         }),
-        20 => (prop::collection::btree_set(1..14_u32, 1..5), any::<bool>(), any::<bool>()).prop_map(numbered),
-        5 => (prop::collection::btree_set(0..18_u32, 0..8), any::<bool>(), any::<bool>()).prop_map(numbered),
+        20 => (btree_set(1..14_u32, 1..5), any::<bool>(), any::<bool>()).prop_map(numbered),
+        5 => (btree_set(0..18_u32, 0..8), any::<bool>(), any::<bool>()).prop_map(numbered),
         30 => any::<usize>().prop_map(|which| Command::Cancel { which }),
         20 => (any::<usize>(), 0..6_u32)
             .prop_map(|(which, seats)| Command::CancelPart { which, seats }),
