@@ -65,7 +65,7 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
 }
 
 /// What the metrics mean, as Prometheus shows it.
-const MEANINGS: [(&str, &str); 23] = [
+const MEANINGS: [(&str, &str); 24] = [
     ("http_request_seconds", "Time to answer, by method and route"),
     ("http_requests_total", "Answers, by method, route and class of status"),
     ("http_limited_total", "Requests refused by a rate limit, by policy"),
@@ -87,6 +87,7 @@ const MEANINGS: [(&str, &str); 23] = [
     ("message_delivery_seconds", "From the fact to its consumption"),
     ("postgres_pool_connections", "Connections: used, open, allowed"),
     ("redis_pool_connections", "Connections: used, open, allowed"),
+    ("socket_snapshots_written_total", "Snapshots of seats written out, each for all who join"),
     ("actor_heartbeat_age_seconds", "Since the actor's last sign of life; -1 before the first"),
     ("actor_up", "1 while the actor runs"),
 ];

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use bytestring::ByteString;
 use jiff::Timestamp;
+use metrics::counter;
 use serde_json::{Value, json};
 
 use crate::app::seat_rooms::log::{Batch, Sight};
@@ -19,6 +20,7 @@ use crate::http::time::rfc3339;
 fn seats(event: EventId, sight: &Sight) -> &Bytes {
     let [plain, _] = &sight.written;
     plain.get_or_init(|| {
+        counter!("socket_snapshots_written_total").increment(1);
         let view = &sight.view;
         let mut text = format!(
             "{{\"type\":\"snapshot\",\"event_id\":\"{event}\",\"version\":{},\"total\":{},\

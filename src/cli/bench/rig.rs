@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use lapin::options::QueueDeleteOptions;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::sleep;
@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::machine::free_port;
 use crate::app::accounts::AccessTokens;
+use crate::cli::hammer::api::Api;
 use crate::cli::hammer::client::{self, Connection, Target};
 use crate::cli::hammer::load::{self, Run};
-use crate::cli::hammer::person::{Crowd, Source};
+use crate::cli::hammer::person::{Crowd, Person, Source};
 use crate::cli::hammer::plan::{Limit, Plan};
 use crate::cli::hammer::progress::Progress;
 use crate::cli::hammer::stage::{self, Kind};
@@ -126,6 +127,10 @@ pub struct Rig {
     pub db: Db,
     database: String,
     queue: String,
+    /// Where its API and its plain sockets are.
+    pub port: u16,
+    /// Where its Socket.IO is.
+    pub socket_port: u16,
     target: Arc<Target>,
     crowd: Crowd,
     silent: Progress,
@@ -143,14 +148,15 @@ impl Rig {
         let db = services.db(&url, 2)?;
         migrate::migrate(&db).await?;
         let queue = format!("bench.{database}");
-        let port = free_port()?;
-        let server = start(services, &url, &queue, port)?;
+        let (port, socket_port) = (free_port()?, free_port()?);
+        let server = start(services, &url, &queue, (port, socket_port))?;
         let target = Arc::new(Target::parse(&format!("http://127.0.0.1:{port}"))?);
         let tokens = AccessTokens::new(&services.config.auth, Clock::default());
         let silent = Progress::silent();
         let source = Source::Database(db.clone(), tokens);
         let crowd = Crowd::make(source, &database, buyers, &silent).await?;
-        let mut rig = Self { server, db, database, queue, target, crowd, silent, runs: 0 };
+        let mut rig =
+            Self { server, db, database, queue, port, socket_port, target, crowd, silent, runs: 0 };
         rig.ready().await?;
         Ok(rig)
     }
@@ -174,6 +180,38 @@ impl Rig {
             }
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Which process it is.
+    pub fn pid(&self) -> u32 {
+        self.server.id()
+    }
+
+    /// For calls that are not measured.
+    pub fn api(&self) -> Api {
+        Api::new(Arc::clone(&self.target))
+    }
+
+    /// Who books.
+    pub fn buyers(&self) -> &[Person] {
+        self.crowd.buyers()
+    }
+
+    /// The sum of a counter's values with that name; none is 0.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn counter(&self, name: &str) -> anyhow::Result<f64> {
+        let mut request = self.target.root_head("GET", "/metrics", None);
+        client::finish(&mut request, None, None);
+        let mut connection = Connection::new(Arc::clone(&self.target));
+        let answer = connection.exchange(&request).await?;
+        ensure!(answer.status == 200, "the metrics were refused with {}", answer.status);
+        let text = String::from_utf8_lossy(answer.body);
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
     /// Puts events on sale.
@@ -286,14 +324,19 @@ fn log_path() -> String {
     std::env::temp_dir().join("happening-bench-server.log").to_string_lossy().into_owned()
 }
 
-fn start(services: &Services, url: &str, queue: &str, port: u16) -> anyhow::Result<Child> {
+fn start(
+    services: &Services,
+    url: &str,
+    queue: &str,
+    (port, socket_port): (u16, u16),
+) -> anyhow::Result<Child> {
     let log = File::create(log_path()).context("the server's log")?;
     let config = &services.config;
     let program = std::env::current_exe().context("where this program is")?;
     Command::new(program)
         .arg("serve")
         .env("BE_PORT", port.to_string())
-        .env("SOCKET_PORT", free_port()?.to_string())
+        .env("SOCKET_PORT", socket_port.to_string())
         .env("DATABASE_URL", url)
         .env("REDIS_URL", config.redis.url.expose_secret())
         .env("RABBITMQ_URL", config.rabbitmq.url.expose_secret())
@@ -305,6 +348,8 @@ fn start(services: &Services, url: &str, queue: &str, port: u16) -> anyhow::Resu
         // The limits are counted as ever, but one machine plays a whole town here.
         .env("HAPPENING__LIMITS__ACCOUNT_PER_SECOND", "1000000")
         .env("HAPPENING__LIMITS__ACCOUNT_BURST", "1000000")
+        .env("HAPPENING__SOCKETS__EXEMPT_LOOPBACK", "true")
+        .env("HAPPENING__HOLDS__PER_ADDRESS_MAX", "10000")
         .env("HAPPENING__LOG__FILTER", "warn")
         .env("HAPPENING__LOG__FORMAT", "json")
         .stdin(Stdio::null())

@@ -84,32 +84,36 @@ impl Stage {
     fn attend(&self, socket: &SocketRef) {
         // Put there by `admit`.
         let Some(session) = socket.extensions.get::<Arc<Session>>() else { return };
-        for name in session::EVENTS {
-            socket.on(name, {
-                let session = Arc::clone(&session);
-                move |socket: SocketRef, TryData(data): TryData<Value>, ack: AckSender| {
-                    let session = Arc::clone(&session);
-                    async move { session.hear(&socket, name, data.ok(), ack).await }
-                }
-            });
-        }
-        socket.on_fallback({
-            let session = Arc::clone(&session);
-            move |socket: SocketRef, ack: AckSender| {
-                let session = Arc::clone(&session);
-                async move { session.unknown(&socket, ack).await }
-            }
-        });
-        socket.on_disconnect({
-            let session = Arc::clone(&session);
-            move || {
-                session.gone.cancel();
-                std::future::ready(())
-            }
-        });
         let socket = socket.clone();
         self.sessions.spawn(async move { session.run(&socket).await });
     }
+}
+
+/// Has the session hear what the client says.
+fn listen(socket: &SocketRef, session: &Arc<Session>) {
+    for name in session::EVENTS {
+        socket.on(name, {
+            let session = Arc::clone(session);
+            move |socket: SocketRef, TryData(data): TryData<Value>, ack: AckSender| {
+                let session = Arc::clone(&session);
+                async move { session.hear(&socket, name, data.ok(), ack).await }
+            }
+        });
+    }
+    socket.on_fallback({
+        let session = Arc::clone(session);
+        move |socket: SocketRef, ack: AckSender| {
+            let session = Arc::clone(&session);
+            async move { session.unknown(&socket, ack).await }
+        }
+    });
+    socket.on_disconnect({
+        let session = Arc::clone(session);
+        move || {
+            session.gone.cancel();
+            std::future::ready(())
+        }
+    });
 }
 
 /// Lets a socket in, or says why not. Whoever brings a ticket or a token may hold seats.
@@ -118,8 +122,11 @@ async fn admit(app: &App, socket: &SocketRef, auth: Option<Value>) -> Result<()>
     let address = socket.req_parts().extensions.get::<Peer>();
     let address = address.ok_or(Refusal::Unauthenticated)?.0;
     let pass = app.rooms.enter(Face::SocketIo, caller, address)?;
-    let session = Session::new(app.clone(), Visit::new(pass, address));
-    socket.extensions.insert(Arc::new(session));
+    let session = Arc::new(Session::new(app.clone(), Visit::new(pass, address)));
+    // Before the client is told that it is in: what a quick one says at once would be heard by
+    // nobody, because the task that attends to it may begin later.
+    listen(socket, &session);
+    socket.extensions.insert(session);
     Ok(())
 }
 
