@@ -43,9 +43,9 @@ const QUEUE: &str = "SELECT b.id, b.event_id, b.user_id, b.status, b.seats, b.ca
 /// The set-returning function stands in a select list, where it is evaluated only as far as the
 /// limit needs it.
 const FREE: &str = "SELECT e.id, f.n
-    FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[]) AS e (id, cursor, capacity, wanted)
+    FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[]) AS e (id, cursor, last, wanted)
     CROSS JOIN LATERAL (
-        SELECT n FROM (SELECT generate_series(e.cursor + 1, e.capacity) AS n) s
+        SELECT n FROM (SELECT generate_series(e.cursor + 1, e.last) AS n) s
         WHERE NOT EXISTS (
             SELECT 1 FROM booking_seats t WHERE t.event_id = e.id AND t.seat_number = s.n)
         ORDER BY n LIMIT e.wanted) f";
@@ -73,6 +73,9 @@ const ANSWER: &str = "INSERT INTO idempotency_keys
     SELECT *, $8::timestamptz
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::int2[], $6::text[],
                 $7::text[])";
+
+/// So many seats beyond those that are wanted are looked at first.
+const NEAR: u32 = 256;
 
 /// What a batch needs to know.
 #[derive(Debug, Default)]
@@ -157,8 +160,31 @@ pub async fn queues(
     tx.rows(QUEUE, &[&ids, &largest, &limit]).await?.iter().map(booking::from_row).collect()
 }
 
-/// The lowest free seats of events: (event, cursor, capacity, how many).
+/// The lowest free seats of events: (event, cursor, capacity, how many). They mostly stand close
+/// behind the cursor: only where they do not is the whole event looked through.
 pub async fn free_seats(
+    tx: &Conn,
+    wanted: &[(EventId, u32, u32, u32)],
+) -> Result<Vec<(EventId, u32)>, DbError> {
+    let near = |(event, cursor, capacity, count): &(EventId, u32, u32, u32)| {
+        let end = cursor.saturating_add(*count).saturating_add(NEAR).min(*capacity);
+        (*event, *cursor, end, *count)
+    };
+    let mut found = free_up_to(tx, &wanted.iter().map(near).collect::<Vec<_>>()).await?;
+    let short = |one: &&(EventId, u32, u32, u32)| {
+        let seats = found.iter().filter(|(event, _)| *event == one.0).count();
+        near(one).2 < one.2 && u32::try_from(seats).is_ok_and(|seats| seats < one.3)
+    };
+    let far: Vec<_> = wanted.iter().filter(short).copied().collect();
+    if !far.is_empty() {
+        found.retain(|(event, _)| !far.iter().any(|one| one.0 == *event));
+        found.extend(free_up_to(tx, &far).await?);
+    }
+    Ok(found)
+}
+
+/// The lowest free seats of events: (event, cursor, last seat to look at, how many).
+async fn free_up_to(
     tx: &Conn,
     wanted: &[(EventId, u32, u32, u32)],
 ) -> Result<Vec<(EventId, u32)>, DbError> {
@@ -167,9 +193,9 @@ pub async fn free_seats(
     }
     let ids: Vec<Uuid> = wanted.iter().map(|one| one.0.0).collect();
     let cursors: Vec<i32> = wanted.iter().map(|one| int(one.1)).collect();
-    let capacities: Vec<i32> = wanted.iter().map(|one| int(one.2)).collect();
+    let ends: Vec<i32> = wanted.iter().map(|one| int(one.2)).collect();
     let counts: Vec<i32> = wanted.iter().map(|one| int(one.3)).collect();
-    tx.rows(FREE, &[&ids, &cursors, &capacities, &counts]).await?.iter().map(seat).collect()
+    tx.rows(FREE, &[&ids, &cursors, &ends, &counts]).await?.iter().map(seat).collect()
 }
 
 /// Sold seats with numbers above `capacity`, at most a hundred of them.

@@ -170,6 +170,28 @@ async fn seats_that_somebody_holds_by_the_documented_key_are_theirs() {
     server.finish().await;
 }
 
+/// Chosen seats leave the cursor behind; without Redis PostgreSQL looks as far as it has to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lowest_free_seats_are_found_however_far_they_are() {
+    let server = TestServer::start().await;
+    let organizer = server.organizer().await;
+    let event = server.event(&organizer, json!({"seating": "numbered", "capacity": 400})).await;
+    let ana = server.person().await;
+    for tens in 0..30 {
+        let chosen: Vec<u32> = (tens * 10 + 1..=tens * 10 + 10).collect();
+        server.take(&ana, event, &chosen).await.expect(201);
+    }
+    let mut forget = redis::cmd("DEL");
+    for part in ["state", "slots", "taken"] {
+        forget.arg(format!("event:{{{event}}}:{part}"));
+    }
+    forget.exec_async(&mut server.redis()).await.unwrap();
+    let next = server.book(&ana, event, 3).await.expect(201);
+    assert_eq!(next.body["seat_numbers"], json!([301, 302, 303]));
+    server.check().await;
+    server.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelling_gives_seats_back_once() {
     let server = TestServer::start().await;
