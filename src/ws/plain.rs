@@ -93,14 +93,7 @@ async fn open(
     let stream = stream.max_frame_size(limit).aggregate_continuations();
     let stream = stream.max_continuation_size(limit);
     let now = Instant::now();
-    let socket = Socket {
-        app: App::clone(&app),
-        visit,
-        session,
-        pace: Pace::new(now),
-        heard: now,
-        asked: now,
-    };
+    let socket = Socket { app, visit, session, pace: Pace::new(now), heard: now, asked: now };
     rt::spawn(socket.run(stream));
     Ok(response)
 }
@@ -118,7 +111,7 @@ enum End {
 }
 
 struct Socket {
-    app: App,
+    app: web::Data<App>,
     visit: Visit,
     session: Session,
     pace: Pace,
@@ -133,24 +126,27 @@ impl Socket {
         let end = loop {
             let member = std::sync::Arc::clone(self.visit.member());
             let due = self.due();
+            // What is done now and then is kept apart: thousands of sockets rest at this point, and
+            // what the longest turn needs would be part of each of them.
             let turn = tokio::select! {
                 biased;
-                () = member.rung() => self.tell().await,
+                () = member.rung() => Box::pin(self.tell()).await,
                 message = stream.recv() => match message {
                     None => Err(End::Gone),
-                    Some(Ok(message)) => self.hear(message).await,
+                    Some(Ok(message)) => Box::pin(self.hear(message)).await,
                     Some(Err(error)) => Err(broken(&error)),
                 },
-                () = sleep_until(due) => self.tick().await,
+                () = sleep_until(due) => Box::pin(self.tick()).await,
             };
             if let Err(end) = turn {
                 break end;
             }
         };
-        self.visit.end(&self.app).await;
-        let Self { app, visit, session, .. } = self;
-        timeout(FAREWELL, close(app, session, end)).await.ok();
-        drop(visit);
+        Box::pin(async move {
+            self.visit.end(&self.app).await;
+            timeout(FAREWELL, close(&self.app, self.session, end)).await.ok();
+        })
+        .await;
     }
 
     /// When the clock has something to say.
@@ -376,7 +372,7 @@ fn broken(error: &ProtocolError) -> End {
     }
 }
 
-async fn close(app: App, mut session: Session, end: End) {
+async fn close(app: &App, mut session: Session, end: End) {
     let reason = match end {
         End::Gone => return,
         End::Closed(reason) => reason,
