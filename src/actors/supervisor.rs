@@ -1,9 +1,9 @@
 //! Starts the actors, restarts them, stops them in phases; the only place that spawns.
 //!
 //! What escalates: an error is somebody else's outage. The actor is made anew after a jittered
-//! pause that grows to [`BACKOFF_MAX`], for as long as it takes, and `/health/ready` says so; a
+//! pause that grows to `BACKOFF_MAX`, for as long as it takes, and `/health/ready` says so; a
 //! minutes-long loss of the broker or the database must not end a process that could go on. A
-//! panic is a mistake of ours: [`PANICS_MAX`] within [`PANIC_WINDOW`] end the process, so that
+//! panic is a mistake of ours: `PANICS_MAX` within `PANIC_WINDOW` end the process, so that
 //! whoever runs it notices. An essential actor may do neither.
 
 use std::any::Any;

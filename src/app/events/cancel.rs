@@ -13,7 +13,7 @@ use crate::domain::ids::EventId;
 ///
 /// # Errors
 /// [`EventNotOpen`](crate::domain::refusal::Refusal::EventNotOpen) when it is over; as
-/// [`require`].
+/// `require`.
 pub async fn cancel(
     app: &App,
     caller: &Caller,

@@ -13,7 +13,7 @@ use crate::domain::ids::EventId;
 ///
 /// # Errors
 /// [`VersionMismatch`](crate::domain::refusal::Refusal::VersionMismatch) unless `if_version` is
-/// the current one; what [`EventPatch::apply`] and the inventory refuse; as [`require`].
+/// the current one; what [`EventPatch::apply`] and the inventory refuse; as `require`.
 pub async fn change(
     app: &App,
     caller: &Caller,

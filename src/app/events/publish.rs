@@ -12,7 +12,7 @@ use crate::domain::ids::EventId;
 ///
 /// # Errors
 /// [`EventNotOpen`](crate::domain::refusal::Refusal::EventNotOpen) when it is cancelled or over;
-/// as [`require`].
+/// as `require`.
 pub async fn publish(
     app: &App,
     caller: &Caller,

@@ -63,7 +63,7 @@ impl Target {
     }
 
     /// The lines of a request that do not change from one to the next of the same caller. What
-    /// [`Target::finish`] appends ends the head.
+    /// `Target::finish` appends ends the head.
     pub fn head(&self, method: &str, path: &str, token: Option<&str>) -> Vec<u8> {
         self.root_head(method, &format!("{BASE_PATH}{path}"), token)
     }
