@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Frames in a row that were too many, after which the client is sent away: it does not listen.
+/// So many more frames that were too many than fine ones, and the client is sent away: it does not
+/// listen.
 const STRIKES_MAX: u32 = 200;
 
 /// What becomes of a frame.
@@ -40,7 +41,7 @@ impl Pace {
             self.strikes = self.strikes.saturating_add(1);
             return if self.strikes > STRIKES_MAX { Verdict::Enough } else { Verdict::TooFast };
         }
-        self.strikes = 0;
+        self.strikes = self.strikes.saturating_sub(1);
         self.until = until.checked_add(each).unwrap_or(until);
         Verdict::Fine
     }
@@ -49,6 +50,16 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_floods_evenly_is_sent_away_as_well() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let mut count = |ms| pace.count(start + Duration::from_millis(ms), 20, 60);
+        // A hundred a second: a fifth of them is fine.
+        let verdicts: Vec<Verdict> = (0..1_000).map(|n| count(n * 10)).collect();
+        assert_eq!(verdicts.last(), Some(&Verdict::Enough));
+    }
 
     #[test]
     fn a_burst_passes_then_the_steady_rate_then_nothing() {

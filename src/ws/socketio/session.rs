@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use socketioxide::extract::{AckSender, SocketRef};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::payload::{self, Asked};
@@ -144,14 +144,14 @@ impl Session {
                 let since = *full_since.get_or_insert_with(Instant::now);
                 let patience = Duration::from_millis(self.app.config.sockets.write_timeout_ms);
                 if since.elapsed() > patience {
-                    self.dismiss(socket, Farewell::Slow);
+                    self.dismiss(socket, Farewell::Slow).await;
                     break;
                 }
             } else {
                 full_since = None;
             }
             if let Some(why) = farewell {
-                self.dismiss(socket, why);
+                self.dismiss(socket, why).await;
                 break;
             }
         }
@@ -339,15 +339,28 @@ impl Session {
         Ok(())
     }
 
-    fn dismiss(&self, socket: &SocketRef, why: Farewell) {
+    /// Says goodbye and ends it. Neither gets through to a client whose buffer is full, so both are
+    /// tried until it has room; one that makes none fails the engine's next ping.
+    async fn dismiss(&self, socket: &SocketRef, why: Farewell) {
         if why == Farewell::Slow {
             count_slow(Face::SocketIo);
         }
         let retry_after_ms = self.app.ids.jitter(self.app.config.sockets.farewell_spread_ms.max(1));
-        emit(socket, "bye", &payload::bye(why.code(), retry_after_ms)).ok();
-        // At a stop the connection ends by itself: then clients come back by themselves.
-        if why != Farewell::Stopping {
-            socket.clone().disconnect().ok();
+        let bye = payload::bye(why.code(), retry_after_ms);
+        let patience = Duration::from_millis(self.app.config.sockets.write_timeout_ms);
+        let ended = async {
+            while emit(socket, "bye", &bye).is_err() {
+                sleep(AGAIN).await;
+            }
+            // At a stop the connection ends by itself: then clients come back by themselves.
+            while why != Farewell::Stopping && socket.clone().disconnect().is_err() {
+                sleep(AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = self.gone.cancelled() => {}
+            () = sleep(patience) => tracing::debug!(code = why.code(), "a client takes no goodbye"),
         }
     }
 }
