@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::harness::people::{Person, over};
@@ -97,8 +97,9 @@ impl Node {
         if let Some(at) = self.kept.iter().position(&meant) {
             return self.kept.remove(at);
         }
+        let until = Instant::now() + PATIENCE;
         loop {
-            let line = timeout(PATIENCE, self.told.next_line()).await;
+            let line = timeout_at(until, self.told.next_line()).await;
             let line = line.unwrap_or_else(|_| panic!("not among {:#?}", self.kept));
             let line = line.unwrap().expect("node goes on");
             let told: Value = serde_json::from_str(&line).expect("JSON lines");

@@ -35,7 +35,7 @@ const HEAD_MAX: usize = 16 * 1024;
 /// Pause after the kernel could not give us a connection (no file descriptors are left).
 const EXHAUSTED: Duration = Duration::from_millis(50);
 /// How long connections may take to end once they were told to.
-const ENDING: Duration = Duration::from_secs(1);
+const ENDING: Duration = Duration::from_millis(1_500);
 
 /// The status of those whose page is not let in.
 const FORBIDDEN: u16 = 403;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use socketioxide::extract::{AckSender, SocketRef, TryData};
 use socketioxide::handler::ConnectHandler as _;
 use socketioxide::{SocketIo, service::SocketIoService};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use self::session::Session;
@@ -26,6 +27,8 @@ use crate::http::problem::Problem;
 
 /// Packets that may wait for one client.
 const BUFFER: usize = 64;
+/// How long the goodbyes may take.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a client that is connected may take to say to what.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -61,10 +64,11 @@ impl Stage {
         stage
     }
 
-    /// Ends all connections without another word.
+    /// Ends all connections, once the sessions have said goodbye.
     pub async fn close(&self) {
-        self.io.close().await;
         self.sessions.close();
+        timeout(FAREWELL, self.sessions.wait()).await.ok();
+        self.io.close().await;
         self.sessions.wait().await;
     }
 
