@@ -53,6 +53,7 @@ section!(
         relay: Relay,
         inbox: Inbox,
         reconciler: Reconciler,
+        seal: Seal,
         sockets: Sockets,
         stop: Stop,
         log: Log,
@@ -187,6 +188,12 @@ section!(
     Reconciler {
         tick_ms: u64,
         batch_max: u32,
+    }
+);
+section!(
+    /// The keys of fields that travel encrypted.
+    Seal {
+        keys: SecretString,
     }
 );
 section!(

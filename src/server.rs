@@ -27,6 +27,8 @@ use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::{Desk, Intake};
 use crate::app::events::board::Board;
 use crate::app::holds::Houses;
+use crate::app::messages::registry::Registry;
+use crate::app::messages::seal::Keyring;
 use crate::app::seat_rooms::Rooms;
 use crate::app::{App, vitals};
 use crate::clock::{Clock, Ids};
@@ -303,6 +305,7 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
         tokens: AccessTokens::new(&config.auth, clock.clone()),
         revocations: Revocations::default(),
         rooms: Rooms::new(config.sockets.clone()),
+        registry: Registry::new(Keyring::new(&config.seal, &config.auth, ids)?)?,
         clock,
         ids,
         pulse,

@@ -25,6 +25,7 @@ use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::Desk;
 use crate::app::events::board::Board;
 use crate::app::holds::Houses;
+use crate::app::messages::registry::Registry;
 use crate::app::seat_rooms::Rooms;
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
@@ -61,6 +62,8 @@ pub struct App {
     pub tokens: AccessTokens,
     /// Accounts whose access tokens are void before they expire.
     pub revocations: Revocations,
+    /// What may travel on the bus.
+    pub registry: Registry,
     /// Where people watch them through sockets.
     pub rooms: Rooms,
     /// The settings.

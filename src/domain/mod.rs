@@ -22,6 +22,7 @@ pub mod refusal;
 pub mod seat_map;
 pub mod seat_view;
 pub mod stock_view;
+pub mod stream_type;
 pub mod submission;
 pub mod text;
 pub mod waitlist;

@@ -7,7 +7,9 @@ pub mod dead_letters;
 pub mod processed;
 pub mod recover;
 pub mod redrive;
+pub mod registry;
 pub mod relay;
+pub mod seal;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
