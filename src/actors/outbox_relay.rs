@@ -127,7 +127,7 @@ fn letter(message: &Claimed) -> Letter<'_> {
 
 fn published(outcome: &Outcome) -> Published {
     match outcome {
-        Outcome::Confirmed => Published::Yes,
+        Outcome::Confirmed => Published::Yes(None),
         Outcome::Refused(why) => Published::Refused(why.clone()),
         Outcome::Unroutable(_) | Outcome::Unknown(_) => Published::Unknown,
     }

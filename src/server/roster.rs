@@ -37,6 +37,7 @@ use crate::app::messages::consume::Inbox;
 use crate::app::messages::relay::Outbox;
 use crate::app::seat_rooms::guard;
 use crate::config::Role;
+use crate::domain::message::Lane;
 use crate::postgres::Db;
 use crate::wake::Wake;
 
@@ -214,7 +215,8 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
     supervisor.spawn(duty("outbox-relay", Phase::Relay, wake, tick), move || {
         let (app, db, pace) = (handles.clone(), relay_db.clone(), relay_pace.clone());
         async move {
-            let outbox = Outbox::new(db, app.clock.clone(), app.ids, Arc::clone(&app.config));
+            let outbox =
+                Outbox::new(Lane::Mail, db, app.clock.clone(), app.ids, Arc::clone(&app.config));
             OutboxRelay::new(&app.config, outbox, pace).await
         }
     });
@@ -245,7 +247,8 @@ fn lost_mail(supervisor: &Supervisor, app: &App, db: &Db, pace: Pace) {
     supervisor.spawn(duty("lost-mail", Phase::Workers, Wake::default(), SWEEP), move || {
         let (app, db, pace) = (app.clone(), db.clone(), pace.clone());
         async move {
-            let outbox = Outbox::new(db, app.clock.clone(), app.ids, Arc::clone(&app.config));
+            let outbox =
+                Outbox::new(Lane::Mail, db, app.clock.clone(), app.ids, Arc::clone(&app.config));
             let relay = app.wakes.outbox_relay.clone();
             LostMail::new(&app.config, outbox, pace, relay).await
         }

@@ -73,7 +73,7 @@ impl Recovery {
         };
         self.after = Some(after);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let messages = outbox::progress(&conn, after, limit).await?;
+        let messages = outbox::progress(&conn, self.outbox.lane, after, limit).await?;
         let full = i64::try_from(messages.len()).is_ok_and(|found| found == limit);
         let states = states(&conn, &messages, self.due(now)).await?;
         let underway = states.iter().position(|state| *state != State::Done);

@@ -12,6 +12,7 @@ use super::later;
 use crate::app::{Error, Origin, Result};
 use crate::domain::dead_letter::{BROKER, DeadLetter, Filter, REDRIVES_MAX, RELAY};
 use crate::domain::ids::{DeadLetterId, UserId};
+use crate::domain::message::Lane;
 use crate::domain::processing::ServiceContext;
 use crate::domain::refusal::Refusal;
 use crate::postgres::outbox::{self, RawMessage};
@@ -171,6 +172,7 @@ async fn send(
         traceparent: letter.traceparent.clone(),
         created_at: now,
         not_before,
+        lane: Lane::of(&letter.kind),
     };
     outbox::append_raw(tx, &[message]).await?;
     let service = if [RELAY, BROKER].contains(&letter.source.as_str()) {

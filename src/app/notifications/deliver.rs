@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::clock::Ids;
 use crate::domain::fact::{Fact, FactKind};
 use crate::domain::ids::{BookingId, MessageId, NotificationId, UserId};
-use crate::domain::message::{Content, Defect, FanOut, Received};
+use crate::domain::message::{Content, Defect, FanOut, Lane, Received};
 use crate::domain::notification::{Notification, compose};
 use crate::postgres::notification::{self, Names, Wanted};
 use crate::postgres::outbox::RawMessage;
@@ -158,6 +158,7 @@ impl Rest<'_> {
             traceparent: self.received.traceparent.clone(),
             created_at: caused_at(self.received, now),
             not_before: None,
+            lane: Lane::Mail,
         }
     }
 }
