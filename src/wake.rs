@@ -33,6 +33,8 @@ impl Wake {
 pub struct Wakes {
     /// There are rows in the outbox.
     pub outbox_relay: Wake,
+    /// There are messages for the bus in the outbox.
+    pub bus_relay: Wake,
     /// Redis lost its memory or an event's view went stale.
     pub reconciler: Wake,
     /// A cancelled event has bookings left.

@@ -39,6 +39,7 @@ mod seat_maps;
 mod socket_guests;
 mod socketio;
 mod sockets;
+mod streams;
 mod tokens;
 mod upkeep;
 mod waitlist;

@@ -52,6 +52,9 @@ const ROUTES: &[&str] = &[
     "DELETE /admin/dead-letters/{id}",
     "GET /admin/processed-events/stats",
     "POST /admin/processed-events/cleanup",
+    "GET /admin/streams",
+    "GET /admin/streams/{type}",
+    "POST /admin/streams/{type}/messages",
     "GET /admin/integrity",
     "POST /admin/integrity/repair",
 ];
