@@ -147,6 +147,8 @@ section!(
 pub enum Provider {
     /// Redis Streams.
     Redis,
+    /// NATS `JetStream`.
+    Nats,
     /// The process itself: for tests of handlers.
     Memory,
 }

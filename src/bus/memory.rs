@@ -45,6 +45,13 @@ struct Group {
     consumers: BTreeSet<String>,
 }
 
+impl Group {
+    /// The first message that it has not acknowledged.
+    fn unacknowledged(&self) -> u64 {
+        self.pending.keys().next().copied().unwrap_or(self.reached + 1)
+    }
+}
+
 #[derive(Default)]
 struct Log {
     last: u64,
@@ -117,11 +124,6 @@ impl Log {
             defect: None,
             stored_at: Some(stored.at),
         })
-    }
-
-    /// The first message that a group has not acknowledged.
-    fn unacknowledged(&self, group: &Group) -> u64 {
-        group.pending.keys().next().copied().unwrap_or(group.reached + 1)
     }
 }
 
@@ -282,8 +284,9 @@ impl EventBus for Memory {
         self.0.declare(&subscription.streams, &[&subscription.group]);
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
-            let subscriber = MemorySubscriber { shared, subscription, resumed: BTreeSet::new() };
-            Ok(Box::new(subscriber) as Box<dyn Subscriber>)
+            let subscriber: Box<dyn Subscriber> =
+                Box::new(MemorySubscriber { shared, subscription, resumed: BTreeSet::new() });
+            Ok(subscriber)
         })
     }
 
@@ -297,7 +300,7 @@ impl EventBus for Memory {
         let lag = logs.get(stream).and_then(|log| {
             let group = log.groups.get(group)?;
             let behind = (Bound::Excluded(group.reached), Bound::Unbounded);
-            let oldest = log.messages.range(log.unacknowledged(group)..).next();
+            let oldest = log.messages.range(group.unacknowledged()..).next();
             Some(Lag {
                 length: count(log.messages.len()),
                 pending: count(group.pending.len()),
@@ -320,8 +323,7 @@ impl EventBus for Memory {
     ) -> Answer<'a, u64> {
         let mut dropped = 0;
         if let Some(log) = self.0.logs().get_mut(stream) {
-            let groups = log.groups.values();
-            let bound = groups.map(|group| log.unacknowledged(group)).min().unwrap_or(u64::MAX);
+            let bound = log.groups.values().map(Group::unacknowledged).min().unwrap_or(u64::MAX);
             while let Some((number, oldest)) = log.messages.first_key_value() {
                 let goes = oldest.at < keep_since || count(log.messages.len()) > keep_max;
                 if *number >= bound || !goes {

@@ -8,6 +8,7 @@
 
 pub mod envelope;
 pub mod memory;
+pub mod nats;
 pub mod pattern;
 pub mod redis_streams;
 pub mod stream;
@@ -281,6 +282,7 @@ pub fn open_as(
 ) -> anyhow::Result<Arc<dyn EventBus>> {
     Ok(match provider {
         config::Provider::Redis => Arc::new(redis_streams::RedisStreams::new(config)?),
+        config::Provider::Nats => Arc::new(nats::Nats::new(config, clock.clone())?),
         config::Provider::Memory => Arc::new(memory::Memory::new(&config.bus, clock.clone())),
     })
 }

@@ -418,8 +418,9 @@ impl EventBus for RedisStreams {
         Box::pin(async move {
             self.0.remember(&subscription.streams, &[&subscription.group]);
             self.0.restore(&self.0.link, &subscription.streams).await?;
-            let subscriber = RedisSubscriber::new(Arc::clone(&self.0), subscription);
-            Ok(Box::new(subscriber) as Box<dyn Subscriber>)
+            let subscriber: Box<dyn Subscriber> =
+                Box::new(RedisSubscriber::new(Arc::clone(&self.0), subscription));
+            Ok(subscriber)
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{Pipeline, RedisResult, Value};
+use redis::{Pipeline, Value};
 
 use super::super::{Answer, BusError, Delivery, Receipt, Stream, Subscriber, Subscription};
 use super::link::{self, Link, call};
@@ -20,6 +20,9 @@ const LOOK_MAX: Duration = Duration::from_secs(5);
 const LEAVE_STEP: usize = 500;
 /// A closed subscriber gives back at most so many times as many.
 const LEAVE_STEPS: usize = 20;
+
+/// An entry as Redis tells it: its id, and name and value of each field.
+type Entry = (String, Vec<Vec<u8>>);
 
 /// One stream of a subscriber.
 struct Reading {
@@ -208,12 +211,10 @@ impl RedisSubscriber {
 
     /// What a blocked read brought: `[[key, [[id, [field, value, ...]], ...]], ...]`.
     fn woken(&self, value: Value) -> Result<Vec<Delivery>, BusError> {
-        type Entry = (String, Vec<Vec<u8>>);
-        let read: RedisResult<Option<Vec<(String, Vec<Entry>)>>> =
-            redis::from_redis_value(value).map_err(Into::into);
-        let read = read.map_err(|error| link::refused(&error))?.unwrap_or_default();
+        let read: Option<Vec<(String, Vec<Entry>)>> =
+            redis::from_redis_value(value).map_err(|error| link::refused(&error.into()))?;
         let mut found = Vec::new();
-        for (key, entries) in read {
+        for (key, entries) in read.unwrap_or_default() {
             let Some(reading) = self.readings.iter().find(|reading| reading.key == key) else {
                 continue;
             };
@@ -302,9 +303,8 @@ impl RedisSubscriber {
 impl Reading {
     /// What the script told of this stream.
     fn put(&mut self, value: Value, limit: usize) -> Result<Vec<Delivery>, BusError> {
-        let told: RedisResult<(String, i64, u64, Vec<Value>)> =
-            redis::from_redis_value(value).map_err(Into::into);
-        let (own, next_due, gone, entries) = told.map_err(|error| link::refused(&error))?;
+        let (own, next_due, gone, entries): (String, i64, u64, Vec<Value>) =
+            redis::from_redis_value(value).map_err(|error| link::refused(&error.into()))?;
         self.own = own;
         self.next_due =
             u64::try_from(next_due).ok().map(|ms| Instant::now() + Duration::from_millis(ms));
