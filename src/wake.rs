@@ -31,9 +31,9 @@ impl Wake {
 /// The doorbells of the actors that others may wake.
 #[derive(Clone, Debug, Default)]
 pub struct Wakes {
-    /// There are rows in the outbox.
+    /// There are rows in the outbox for RabbitMQ.
     pub outbox_relay: Wake,
-    /// There are messages for the bus in the outbox.
+    /// There are rows in the outbox for the bus.
     pub bus_relay: Wake,
     /// Redis lost its memory or an event's view went stale.
     pub reconciler: Wake,

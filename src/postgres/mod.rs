@@ -27,6 +27,7 @@ pub mod pool;
 pub mod refresh_token;
 pub mod rehearsal;
 pub mod seat_map;
+pub mod stream_lease;
 pub mod vitals;
 
 use std::ops::Deref;
