@@ -39,6 +39,8 @@ pub struct Wakes {
     pub reconciler: Wake,
     /// A cancelled event has bookings left.
     pub event_cascade: Wake,
+    /// Seats were let go that somebody may wait for.
+    pub hold_sweeper: Wake,
     /// People are booking.
     pub busy: Busy,
 }

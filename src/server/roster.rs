@@ -193,8 +193,8 @@ fn workers(supervisor: &Supervisor, app: &App) {
         WaitlistSweeper::new(handles.clone())
     });
     let handles = app.clone();
-    enter(supervisor, duty_of("hold-sweeper", &Wake::default(), EXPIRY), move || HoldSweeper {
-        app: handles.clone(),
+    enter(supervisor, duty_of("hold-sweeper", &app.wakes.hold_sweeper, EXPIRY), move || {
+        HoldSweeper { app: handles.clone() }
     });
     let handles = app.clone();
     enter(supervisor, duty_of("reconciler", &app.wakes.reconciler, tick), move || {

@@ -23,6 +23,7 @@ mod dead_letters;
 mod events;
 mod hammer;
 mod health;
+mod hold_pins;
 mod hold_races;
 mod holds;
 mod idempotency;
