@@ -16,16 +16,19 @@ pub enum ServiceContext {
     SmsService,
     /// Fills the in-app inbox.
     InboxService,
+    /// Counts interests, ratings and follows, and alerts those concerned (S0.10 to S0.12).
+    UserInteractions,
 }
 
 impl ServiceContext {
     /// Every service.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SlackWorker,
         Self::EmailService,
         Self::TeamsService,
         Self::SmsService,
         Self::InboxService,
+        Self::UserInteractions,
     ];
 
     /// The `serviceContext` in tables and answers.
@@ -36,6 +39,7 @@ impl ServiceContext {
             Self::TeamsService => "teams-service",
             Self::SmsService => "sms-service",
             Self::InboxService => "inbox-service",
+            Self::UserInteractions => "user_interactions",
         }
     }
 

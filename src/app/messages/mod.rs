@@ -4,6 +4,7 @@
 
 pub mod consume;
 pub mod dead_letters;
+pub mod handle;
 pub mod processed;
 pub mod publish;
 pub mod recover;
