@@ -16,6 +16,7 @@ pub mod notification_consumer;
 pub mod outbox_relay;
 pub mod pace;
 pub mod reconciler;
+pub mod redriver;
 pub mod seat_hub;
 pub mod stock_publisher;
 pub mod supervisor;

@@ -43,4 +43,6 @@ ids!(
     NotificationId,
     /// A message that could not be published or processed.
     DeadLetterId,
+    /// A job that sends many of those again.
+    RedriveId,
 );

@@ -1,8 +1,10 @@
 //! DOOR. The route table on one screen; extractors that grant; one file a noun.
 
 pub mod accounts;
+pub mod admin_dead_letters;
 pub mod admin_integrity;
 pub mod admin_messages;
+pub mod admin_redrives;
 pub mod admin_streams;
 pub mod api_keys;
 pub mod asyncapi;
@@ -62,6 +64,8 @@ fn api(cfg: &mut ServiceConfig<'_>) {
         .configure(notifications::routes)
         .configure(organizations::routes)
         .configure(admin_messages::routes)
+        .configure(admin_redrives::routes)
+        .configure(admin_dead_letters::routes)
         .configure(admin_streams::routes);
 }
 

@@ -60,11 +60,12 @@ const FINISH: &str = "UPDATE processed_events
         next_attempt_at = $8, dead_at = $9
     WHERE streamName = $1 AND revision = $2 AND serviceContext = $3 AND fence = $4
       AND processingStatus = 'processing'";
-const RESET: &str = "UPDATE processed_events
-    SET processingStatus = 'failed', attempts = 0, fence = fence + 1, lease_until = NULL,
+const RESET: &str = "UPDATE processed_events p
+    SET processingStatus = 'failed', attempts = 0, fence = p.fence + 1, lease_until = NULL,
         next_attempt_at = NULL, dead_at = NULL
-    WHERE streamName = ANY ($1) AND revision = $2 AND serviceContext = $3
-      AND processingStatus NOT IN ('processed', 'skipped')";
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS k (stream, revision, service)
+    WHERE p.streamName = k.stream AND p.revision = k.revision AND p.serviceContext = k.service
+      AND p.processingStatus NOT IN ('processed', 'skipped')";
 const STATS: &str = "SELECT serviceContext, processingStatus, count(*) AS messages,
         count(dead_at) AS dead
     FROM processed_events WHERE $1::text IS NULL OR serviceContext = $1
@@ -320,18 +321,16 @@ pub async fn keep_order(
     conn.run(KEYED, &[stream, revision, &service.name(), fence, &partition_key]).await.map(drop)
 }
 
-/// Lets a message that was given up be tried again from the start; what is final stays final.
-/// `service` is as stored.
+/// Lets messages that were given up be tried again from the start; what is final stays final.
+/// Each comes with its service, as stored.
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn reset(
-    conn: &Conn,
-    service: &str,
-    streams: &[String],
-    revision: &str,
-) -> Result<(), DbError> {
-    conn.run(RESET, &[&streams, &revision, &service]).await.map(drop)
+pub async fn reset(conn: &Conn, given_up: &[(Key, &str)]) -> Result<(), DbError> {
+    let streams: Vec<&str> = given_up.iter().map(|(key, _)| key.stream.as_str()).collect();
+    let revisions: Vec<&str> = given_up.iter().map(|(key, _)| key.revision.as_str()).collect();
+    let services: Vec<&str> = given_up.iter().map(|(_, service)| *service).collect();
+    conn.run(RESET, &[&streams, &revisions, &services]).await.map(drop)
 }
 
 /// Counts by service and status.

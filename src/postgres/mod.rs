@@ -24,6 +24,7 @@ pub mod notification;
 pub mod organization;
 pub mod outbox;
 pub mod pool;
+pub mod redrive;
 pub mod refresh_token;
 pub mod rehearsal;
 pub mod seat_map;

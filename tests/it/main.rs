@@ -36,6 +36,7 @@ mod organizations;
 mod processed_events;
 mod profiles;
 mod races;
+mod redrives;
 mod seat_maps;
 mod socket_guests;
 mod socketio;

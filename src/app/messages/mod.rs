@@ -12,6 +12,7 @@ pub mod processed;
 pub mod publish;
 pub mod recover;
 pub mod redrive;
+pub mod redrive_jobs;
 pub mod registry;
 pub mod relay;
 pub mod seal;
