@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod admin_integrity;
 pub mod admin_messages;
+pub mod alerts;
 pub mod api_keys;
 pub mod body;
 pub mod booking_lists;
@@ -14,6 +15,7 @@ pub mod events;
 pub mod guard;
 pub mod health;
 pub mod holds;
+pub mod interests;
 pub mod invitations;
 pub mod limits;
 pub mod metrics;
@@ -51,10 +53,12 @@ use crate::app::App;
 fn api(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(accounts::routes)
         .configure(admin_integrity::routes)
+        .configure(alerts::routes)
         .configure(api_keys::routes)
         .configure(bookings::routes)
         .configure(events::routes)
         .configure(holds::routes)
+        .configure(interests::routes)
         .configure(invitations::routes)
         .configure(notifications::routes)
         .configure(organizations::routes)
