@@ -11,6 +11,7 @@ pub mod events;
 pub mod forget;
 pub mod holds;
 pub mod integrity;
+pub mod interests;
 pub mod messages;
 pub mod notifications;
 pub mod once;

@@ -3,6 +3,7 @@
 //! Nouns name the files. A value that exists is valid: private fields, one way in.
 
 pub mod account;
+pub mod alert;
 pub mod best_available;
 pub mod booking;
 pub mod breaker;
@@ -14,6 +15,8 @@ pub mod fact;
 pub mod generated_map;
 pub mod hold;
 pub mod ids;
+pub mod interaction;
+pub mod interest;
 pub mod inventory;
 pub mod message;
 pub mod notification;

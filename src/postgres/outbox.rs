@@ -6,8 +6,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Conn, Db, DbError, Statements as _};
+use crate::domain::alert::Alert;
 use crate::domain::fact::Fact;
 use crate::domain::ids::MessageId;
+use crate::domain::interest::InterestCounts;
 use crate::domain::message::Lane;
 
 /// Identity values follow the arrays' order, so within an aggregate `seq` is the order of facts.
@@ -141,6 +143,27 @@ struct Payload<'a> {
     invitation_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     organization_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alert: Option<AlertPayload>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AlertPayload {
+    id: Uuid,
+    actor_id: Uuid,
+    others: u32,
+    sure: u32,
+    maybe: u32,
+    interested: u32,
+}
+
+impl From<&Alert> for AlertPayload {
+    fn from(alert: &Alert) -> Self {
+        let InterestCounts { sure, maybe, interested } = alert.states;
+        let (id, actor_id) = (alert.id.0, alert.actor.0);
+        Self { id, actor_id, others: alert.others, sure, maybe, interested }
+    }
 }
 
 /// The message body of a fact.
@@ -154,6 +177,7 @@ pub fn payload(fact: &Fact) -> String {
         seat_numbers: &fact.seat_numbers,
         invitation_id: fact.invitation.map(|(id, _)| id.0),
         organization_id: fact.invitation.map(|(_, id)| id.0),
+        alert: fact.alert.as_ref().map(AlertPayload::from),
     };
     // Strings, numbers and ids: there is nothing in it that JSON cannot say.
     serde_json::to_string(&payload).unwrap_or_default()
@@ -487,6 +511,7 @@ mod tests {
             seat_numbers: Vec::new(),
             booking_id: None,
             invitation: None,
+            alert: None,
         };
         assert_eq!(
             payload(&fact),

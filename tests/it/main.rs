@@ -28,6 +28,7 @@ mod hold_races;
 mod holds;
 mod idempotency;
 mod integrity;
+mod interests;
 mod limits;
 mod messages;
 mod notifications;
