@@ -55,6 +55,7 @@ section!(
         relay: Relay,
         inbox: Inbox,
         reconciler: Reconciler,
+        seal: Seal,
         sockets: Sockets,
         stop: Stop,
         log: Log,
@@ -162,6 +163,12 @@ section!(
         read_max: usize,
         claim_idle_ms: u64,
         answer_timeout_ms: u64,
+        also_publish_to: Option<Provider>,
+        attempts_max: u32,
+        retry_delay_ms: u64,
+        retry_delay_max_ms: u64,
+        stream_lease_ms: u64,
+        max_length: u64,
     }
 );
 section!(
@@ -213,6 +220,12 @@ section!(
     Reconciler {
         tick_ms: u64,
         batch_max: u32,
+    }
+);
+section!(
+    /// The keys of fields that travel encrypted.
+    Seal {
+        keys: SecretString,
     }
 );
 section!(

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Config, ConfigError, DEMO_SECRET};
+use super::{Config, ConfigError, DEMO_SECRET, Seal};
 
 /// The shortest signing secret accepted, in bytes (256 bits, RFC 7518 §3.2).
 const SIGNING_SECRET_MIN: usize = 32;
@@ -200,10 +202,38 @@ impl Config {
             "inbox.retry_delays_ms",
             "needs 1 to 8 delays",
         );
+        if let Err(rule) = self.seal.parsed() {
+            require(false, "seal.keys", rule);
+        }
         require(
             matches!(self.log.format.as_str(), "auto" | "pretty" | "json"),
             "log.format",
             "must be auto, pretty or json",
         );
+    }
+}
+
+impl Seal {
+    /// The keys by their ids, in their order.
+    ///
+    /// # Errors
+    /// What is wrong with them, without naming any.
+    pub fn parsed(&self) -> Result<Vec<(String, Vec<u8>)>, &'static str> {
+        let listed = self.keys.expose_secret().split(',').map(str::trim);
+        let mut keys: Vec<(String, Vec<u8>)> = Vec::new();
+        for entry in listed.filter(|entry| !entry.is_empty()) {
+            let (id, key) = entry.split_once(':').ok_or("each key is id:base64")?;
+            let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            if id.is_empty() || id.len() > 32 || !plain {
+                return Err("an id is 1 to 32 letters, digits and dashes");
+            }
+            if keys.iter().any(|(known, _)| known == id) {
+                return Err("each id stands for one key");
+            }
+            let key = STANDARD.decode(key).ok().filter(|key| key.len() == 32);
+            let key = key.ok_or("a key is 32 random bytes: `openssl rand -base64 32`")?;
+            keys.push((id.to_owned(), key));
+        }
+        Ok(keys)
     }
 }
