@@ -75,7 +75,7 @@ async fn flood(at: SocketAddr, event: Uuid, seed: u64, over: Instant) -> u64 {
             sleep(Duration::from_millis(20)).await;
             continue;
         };
-        for _ in 0..dice.roll(12) + 1 {
+        for _ in 0..=dice.roll(12) {
             if dice.roll(8) == 0 {
                 // Bytes that are no frames at all, or the beginning of one that never ends.
                 let raw = if dice.roll(2) == 0 { dice.bytes(600) } else { vec![0x81, 0xfe, 0x10] };
