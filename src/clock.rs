@@ -70,6 +70,15 @@ impl Ids {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
+    /// 96 random bits: what makes each sealing of a field differ from every other.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this file owns randomness")]
+    pub fn nonce(self) -> [u8; 12] {
+        let mut bytes = [0_u8; 12];
+        rand::rng().fill(&mut bytes);
+        bytes
+    }
+
     /// A number in `0..below` for jitter; 0 when `below` is 0.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this file owns randomness")]

@@ -11,6 +11,7 @@ pub mod events;
 pub mod forget;
 pub mod holds;
 pub mod integrity;
+pub mod interests;
 pub mod messages;
 pub mod notifications;
 pub mod once;
@@ -25,7 +26,9 @@ use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::Desk;
 use crate::app::events::board::Board;
 use crate::app::holds::Houses;
+use crate::app::messages::registry::Registry;
 use crate::app::seat_rooms::Rooms;
+use crate::bus::EventBus;
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
 use crate::postgres::Db;
@@ -61,6 +64,10 @@ pub struct App {
     pub tokens: AccessTokens,
     /// Accounts whose access tokens are void before they expire.
     pub revocations: Revocations,
+    /// The bus; the ledger is elsewhere.
+    pub bus: Arc<dyn EventBus>,
+    /// What may travel on it.
+    pub registry: Registry,
     /// Where people watch them through sockets.
     pub rooms: Rooms,
     /// The settings.

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Config, ConfigError, DEMO_SECRET};
+use super::{Config, ConfigError, DEMO_SECRET, Seal};
 
 /// The shortest signing secret accepted, in bytes (256 bits, RFC 7518 §3.2).
 const SIGNING_SECRET_MIN: usize = 32;
@@ -80,6 +82,12 @@ impl Config {
             "rabbitmq.notifications_queue (NOTIFICATIONS_QUEUE)",
             "must be 1 to 200 bytes and not start with amq.",
         );
+        require(
+            starts(&self.bus.nats_url, &["nats://", "tls://", "ws://", "wss://"]),
+            "bus.nats_url (NATS_URL)",
+            "must start with nats:// or tls://",
+        );
+        self.check_bus(require);
         require(self.postgres.pool_size > 0, "postgres.pool_size", "must be above 0");
         require(self.redis.pool_size > 0, "redis.pool_size", "must be above 0");
         require(self.rabbitmq.prefetch > 0, "rabbitmq.prefetch", "must be above 0");
@@ -87,6 +95,32 @@ impl Config {
             (1..=64).contains(&self.rabbitmq.consumers),
             "rabbitmq.consumers",
             "must be between 1 and 64",
+        );
+    }
+
+    fn check_bus(&self, require: &mut impl FnMut(bool, &str, &str)) {
+        let bus = &self.bus;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        require(
+            bus.prefix.len() <= 40 && bus.prefix.chars().all(plain),
+            "bus.prefix",
+            "must be at most 40 letters, digits, - and _",
+        );
+        require(
+            (1024..=8_388_608).contains(&bus.message_limit_bytes),
+            "bus.message_limit_bytes",
+            "must be between 1024 and 8388608",
+        );
+        require(
+            (1..=10_000).contains(&bus.read_max),
+            "bus.read_max",
+            "must be between 1 and 10000",
+        );
+        require(bus.claim_idle_ms >= 100, "bus.claim_idle_ms", "must be at least 100");
+        require(
+            (2000..=60_000).contains(&bus.answer_timeout_ms),
+            "bus.answer_timeout_ms",
+            "must be between 2000 and 60000",
         );
     }
 
@@ -168,10 +202,38 @@ impl Config {
             "inbox.retry_delays_ms",
             "needs 1 to 8 delays",
         );
+        if let Err(rule) = self.seal.parsed() {
+            require(false, "seal.keys", rule);
+        }
         require(
             matches!(self.log.format.as_str(), "auto" | "pretty" | "json"),
             "log.format",
             "must be auto, pretty or json",
         );
+    }
+}
+
+impl Seal {
+    /// The keys by their ids, in their order.
+    ///
+    /// # Errors
+    /// What is wrong with them, without naming any.
+    pub fn parsed(&self) -> Result<Vec<(String, Vec<u8>)>, &'static str> {
+        let listed = self.keys.expose_secret().split(',').map(str::trim);
+        let mut keys: Vec<(String, Vec<u8>)> = Vec::new();
+        for entry in listed.filter(|entry| !entry.is_empty()) {
+            let (id, key) = entry.split_once(':').ok_or("each key is id:base64")?;
+            let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            if id.is_empty() || id.len() > 32 || !plain {
+                return Err("an id is 1 to 32 letters, digits and dashes");
+            }
+            if keys.iter().any(|(known, _)| known == id) {
+                return Err("each id stands for one key");
+            }
+            let key = STANDARD.decode(key).ok().filter(|key| key.len() == 32);
+            let key = key.ok_or("a key is 32 random bytes: `openssl rand -base64 32`")?;
+            keys.push((id.to_owned(), key));
+        }
+        Ok(keys)
     }
 }

@@ -16,6 +16,31 @@ const KIND_MAX: usize = 100;
 /// The longest reason that is kept, in characters.
 const REASON_MAX: usize = 1000;
 
+/// By which way a message leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Notifications, through RabbitMQ.
+    Mail,
+    /// Everything else, through the bus.
+    Bus,
+}
+
+impl Lane {
+    /// The lane's name in tables and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mail => "mail",
+            Self::Bus => "bus",
+        }
+    }
+
+    /// The lane of a type: those of the bus are named `resource.action` (S2.78), notifications are
+    /// one word (S4.25).
+    pub fn of(kind: &str) -> Self {
+        if kind.contains('.') { Self::Bus } else { Self::Mail }
+    }
+}
+
 /// Where a fan-out goes on: whose message it is and which booking was told last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FanOut {

@@ -3,8 +3,10 @@
 //! Nouns name the files. A value that exists is valid: private fields, one way in.
 
 pub mod account;
+pub mod alert;
 pub mod best_available;
 pub mod booking;
+pub mod breaker;
 pub mod dead_letter;
 pub mod event;
 pub mod event_draft;
@@ -13,6 +15,8 @@ pub mod fact;
 pub mod generated_map;
 pub mod hold;
 pub mod ids;
+pub mod interaction;
+pub mod interest;
 pub mod inventory;
 pub mod message;
 pub mod notification;
@@ -22,6 +26,7 @@ pub mod refusal;
 pub mod seat_map;
 pub mod seat_view;
 pub mod stock_view;
+pub mod stream_type;
 pub mod submission;
 pub mod text;
 pub mod waitlist;

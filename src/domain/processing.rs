@@ -16,16 +16,19 @@ pub enum ServiceContext {
     SmsService,
     /// Fills the in-app inbox.
     InboxService,
+    /// Counts interests, ratings and follows, and alerts those concerned (S0.10 to S0.12).
+    UserInteractions,
 }
 
 impl ServiceContext {
     /// Every service.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SlackWorker,
         Self::EmailService,
         Self::TeamsService,
         Self::SmsService,
         Self::InboxService,
+        Self::UserInteractions,
     ];
 
     /// The `serviceContext` in tables and answers.
@@ -36,6 +39,7 @@ impl ServiceContext {
             Self::TeamsService => "teams-service",
             Self::SmsService => "sms-service",
             Self::InboxService => "inbox-service",
+            Self::UserInteractions => "user_interactions",
         }
     }
 
@@ -86,6 +90,12 @@ impl ProcessingStatus {
 /// It does not depend on the queue's name, which an operator may change with messages in it.
 pub fn stream_name(kind: Option<FactKind>) -> String {
     format!("$et-happening.{}.v1", kind.map_or("unknown", FactKind::name))
+}
+
+/// The stream that messages of a type of the bus belong to, in this version of its schema (S1.6).
+/// The same whichever broker brought them.
+pub fn bus_stream_name(kind: &str, version: u32) -> String {
+    format!("$et-happening.{kind}.v{version}")
 }
 
 /// How long to wait before attempt number `attempts + 1`, in milliseconds: the delay doubles up to

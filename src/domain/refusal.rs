@@ -111,6 +111,15 @@ pub enum Refusal {
     RequestInFlight,
     /// The dead letter was already sent again or dropped.
     AlreadyRedriven,
+    /// No message type has this name.
+    UnknownType,
+    /// This publisher may not publish messages of this type.
+    PublisherNotAllowed,
+    /// A message's data is larger than so many bytes.
+    MessageTooLarge {
+        /// The limit.
+        max: usize,
+    },
     /// This person, or this address, has too many open sockets.
     TooManySockets,
     /// This socket watches too many events.
@@ -155,6 +164,9 @@ impl Refusal {
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::RequestInFlight => "request_in_flight",
             Self::AlreadyRedriven => "already_redriven",
+            Self::UnknownType => "unknown_type",
+            Self::PublisherNotAllowed => "publisher_not_allowed",
+            Self::MessageTooLarge { .. } => "message_too_large",
             Self::TooManySockets => "too_many_sockets",
             Self::TooManyRooms => "too_many_rooms",
         }

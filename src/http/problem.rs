@@ -95,8 +95,20 @@ pub const CATALOGUE: &[(&str, u16, &str, &str)] = &[
         "The refresh token is not good any more",
         "It is unknown, expired, revoked, or was used before. Using a token twice ends the whole sign-in: sign in again.",
     ),
+    (
+        "publisher_not_allowed",
+        403,
+        "Not a publisher of this type",
+        "Messages of this type are published by others; `publishers` at /api/v1/admin/streams/{type} names them.",
+    ),
     ("forbidden", 403, "Not allowed", "You may see this, but not do it."),
     ("not_found", 404, "Not found", "It does not exist, or you may not know of it."),
+    (
+        "unknown_type",
+        404,
+        "No such type of message",
+        "The types are a closed list; see /api/v1/admin/streams and /asyncapi.json.",
+    ),
     (
         "method_not_allowed",
         405,
@@ -220,6 +232,12 @@ pub const CATALOGUE: &[(&str, u16, &str, &str)] = &[
         412,
         "It has changed meanwhile",
         "The version in If-Match is not the current one. Read it again, then change it.",
+    ),
+    (
+        "message_too_large",
+        413,
+        "The message is too large",
+        "Messages are small facts. Put what is large elsewhere, and its address into the message.",
     ),
     ("too_large", 413, "The body is too large", "See http.body_limit_bytes."),
     ("uri_too_long", 414, "The path and query are too long", "Send less in the address."),
@@ -368,6 +386,7 @@ fn refusal_detail(refusal: &Refusal) -> String {
         Refusal::NotFound(what) => format!("no such {what}"),
         Refusal::EventNotOpen(status) => format!("the event is {status}"),
         Refusal::CapacityBelowConfirmed { confirmed } => format!("{confirmed} seats are sold"),
+        Refusal::MessageTooLarge { max } => format!("at most {max} bytes of data as JSON"),
         other => entry(other.code()).3.to_owned(),
     }
 }

@@ -10,6 +10,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
+use futures_util::future::LocalBoxFuture;
 use tracing::Instrument as _;
 
 use super::problem::Problem;
@@ -47,11 +48,19 @@ impl FromRequest for Traced {
     }
 }
 
-/// Middleware: gives the request its id and trace, logs and measures the answer.
-pub async fn trace(
+/// Middleware: gives the request its id and trace, logs and measures the answer. Boxed: the
+/// connection of every idle socket has room for this future, long after the request.
+pub fn trace<B: MessageBody + 'static>(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    next: Next<B>,
+) -> LocalBoxFuture<'static, Result<ServiceResponse<B>, Error>> {
+    Box::pin(traced(request, next))
+}
+
+async fn traced<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
     let started = Instant::now();
     let origin = origin(&request);
     let method = request.method().clone();

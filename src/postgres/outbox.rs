@@ -6,21 +6,30 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Conn, Db, DbError, Statements as _};
+use crate::domain::alert::Alert;
 use crate::domain::fact::Fact;
 use crate::domain::ids::MessageId;
+use crate::domain::interest::InterestCounts;
+use crate::domain::message::Lane;
 
 /// Identity values follow the arrays' order, so within an aggregate `seq` is the order of facts.
 const INSERT: &str = "INSERT INTO outbox
-    (id, aggregate_id, type, payload, correlation_id, traceparent, created_at, next_attempt_at)
+    (id, aggregate_id, type, payload, correlation_id, traceparent, created_at, next_attempt_at,
+     lane)
     SELECT m.id, m.aggregate_id, m.type, m.payload::json, m.correlation_id, m.traceparent,
-           m.created_at, m.next_attempt_at
+           m.created_at, m.next_attempt_at, m.lane
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::timestamptz[], $8::timestamptz[])
+                $7::timestamptz[], $8::timestamptz[], $9::text[])
          AS m (id, aggregate_id, type, payload, correlation_id, traceparent, created_at,
-               next_attempt_at)";
+               next_attempt_at, lane)";
 
-/// Any number that nobody else uses for advisory locks in this database.
-const CLAIM_LOCK: i64 = 0x4f55_5442_4f58;
+/// Any numbers that nobody else uses for advisory locks in this database, one a lane.
+fn claim_lock(lane: Lane) -> i64 {
+    match lane {
+        Lane::Mail => 0x4f55_5442_4f58,
+        Lane::Bus => 0x4f55_5442_5553,
+    }
+}
 
 /// Two relays that claim at once do not see each other's leases, so one could overtake the other
 /// within an aggregate: claims take turns, and each begins after the one before is committed. The
@@ -36,34 +45,40 @@ const BEFORE_CLAIM: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bit
 /// 20 ms instead of 6 s for 500 of 20,000.
 const CLAIM: &str = "WITH due AS MATERIALIZED (
         SELECT o.seq FROM outbox o
-        WHERE o.sent_at IS NULL AND o.dead_at IS NULL AND o.seq > 0
+        WHERE o.lane = $4 AND o.sent_at IS NULL AND o.dead_at IS NULL AND o.seq > 0
           AND (o.lease_until IS NULL OR o.lease_until <= $1)
           AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= $1)
           AND (SELECT true FROM outbox e
-              WHERE e.aggregate_id = o.aggregate_id AND e.seq + 0 < o.seq
+              WHERE e.lane = $4 AND e.aggregate_id = o.aggregate_id AND e.seq + 0 < o.seq
                 AND e.sent_at IS NULL AND e.dead_at IS NULL
                 AND (e.lease_until > $1 OR e.next_attempt_at > $1) LIMIT 1) IS NULL
         ORDER BY o.seq LIMIT $2 FOR UPDATE OF o SKIP LOCKED)
     UPDATE outbox o SET lease_until = $3, fence = o.fence + 1 FROM due WHERE o.seq = due.seq
-    RETURNING o.seq, o.id, o.type, o.payload::text AS payload, o.correlation_id, o.traceparent,
-              o.created_at, o.fence, o.attempts";
-const MARK_SENT: &str = "UPDATE outbox o SET sent_at = $3, lease_until = NULL
-    FROM unnest($1::bigint[], $2::bigint[]) AS m (seq, fence)
+    RETURNING o.seq, o.id, o.aggregate_id, o.type, o.payload::text AS payload, o.correlation_id,
+              o.traceparent, o.created_at, o.fence, o.attempts";
+const MARK_SENT: &str = "UPDATE outbox o SET sent_at = $3, lease_until = NULL,
+        position = m.position
+    FROM unnest($1::bigint[], $2::bigint[], $4::text[]) AS m (seq, fence, position)
     WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL";
 const RELEASE: &str = "UPDATE outbox o SET lease_until = NULL
     FROM unnest($1::bigint[], $2::bigint[]) AS m (seq, fence)
     WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL";
 const FAIL: &str = "UPDATE outbox o SET attempts = o.attempts + 1, lease_until = NULL,
-        last_error = m.error, next_attempt_at = m.next_attempt_at, dead_at = m.dead_at
+        last_error = m.error, next_attempt_at = m.next_attempt_at, dead_at = m.dead_at,
+        failed_at = $6
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[])
          AS m (seq, fence, error, next_attempt_at, dead_at)
     WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL
     RETURNING o.seq";
+const HURRY: &str = "UPDATE outbox SET next_attempt_at = NULL
+    WHERE lane = $1 AND sent_at IS NULL AND dead_at IS NULL AND attempts > 0 AND seq > 0
+      AND next_attempt_at IS NOT NULL";
 const BEFORE_ALL: &str =
     "SELECT coalesce(min(seq), 1) - 1 AS seq FROM outbox WHERE created_at >= $1";
 const AFTER: &str = "SELECT seq, id, type, created_at, sent_at, dead_at FROM outbox
-    WHERE seq > $1 ORDER BY seq LIMIT $2";
-const FIND: &str = "SELECT seq, id, type, payload::text AS payload, correlation_id, traceparent,
+    WHERE seq > $1 AND lane = $3 ORDER BY seq LIMIT $2";
+const FIND: &str =
+    "SELECT seq, id, aggregate_id, type, payload::text AS payload, correlation_id, traceparent,
         created_at, fence, attempts
     FROM outbox WHERE seq = ANY ($1) ORDER BY seq";
 /// Only what was sent before the moment when it was looked at: somebody else may have been first.
@@ -107,6 +122,8 @@ pub struct RawMessage {
     pub created_at: Timestamp,
     /// Not to be published before; `None` is at once.
     pub not_before: Option<Timestamp>,
+    /// By which way it leaves.
+    pub lane: Lane,
 }
 
 /// The documented payload (S4.25 to S4.29): its four fields are always there; ours follow when
@@ -126,6 +143,27 @@ struct Payload<'a> {
     invitation_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     organization_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alert: Option<AlertPayload>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AlertPayload {
+    id: Uuid,
+    actor_id: Uuid,
+    others: u32,
+    sure: u32,
+    maybe: u32,
+    interested: u32,
+}
+
+impl From<&Alert> for AlertPayload {
+    fn from(alert: &Alert) -> Self {
+        let InterestCounts { sure, maybe, interested } = alert.states;
+        let (id, actor_id) = (alert.id.0, alert.actor.0);
+        Self { id, actor_id, others: alert.others, sure, maybe, interested }
+    }
 }
 
 /// The message body of a fact.
@@ -139,6 +177,7 @@ pub fn payload(fact: &Fact) -> String {
         seat_numbers: &fact.seat_numbers,
         invitation_id: fact.invitation.map(|(id, _)| id.0),
         organization_id: fact.invitation.map(|(_, id)| id.0),
+        alert: fact.alert.as_ref().map(AlertPayload::from),
     };
     // Strings, numbers and ids: there is nothing in it that JSON cannot say.
     serde_json::to_string(&payload).unwrap_or_default()
@@ -172,6 +211,7 @@ pub async fn append(conn: &Conn, messages: &[NewMessage]) -> Result<(), DbError>
         columns.traces.push(message.traceparent.as_deref());
         columns.created.push(message.created_at);
         columns.not_before.push(None);
+        columns.lanes.push(Lane::Mail.name());
     }
     columns.insert(conn).await
 }
@@ -194,6 +234,7 @@ pub async fn append_raw(conn: &Conn, messages: &[RawMessage]) -> Result<(), DbEr
         columns.traces.push(message.traceparent.as_deref());
         columns.created.push(message.created_at);
         columns.not_before.push(message.not_before);
+        columns.lanes.push(message.lane.name());
     }
     columns.insert(conn).await
 }
@@ -208,6 +249,7 @@ struct Columns<'a> {
     traces: Vec<Option<&'a str>>,
     created: Vec<Timestamp>,
     not_before: Vec<Option<Timestamp>>,
+    lanes: Vec<&'static str>,
 }
 
 impl Columns<'_> {
@@ -221,6 +263,7 @@ impl Columns<'_> {
             traces: Vec::with_capacity(rows),
             created: Vec::with_capacity(rows),
             not_before: Vec::with_capacity(rows),
+            lanes: Vec::with_capacity(rows),
         }
     }
 
@@ -236,6 +279,7 @@ impl Columns<'_> {
                 &self.traces,
                 &self.created,
                 &self.not_before,
+                &self.lanes,
             ],
         )
         .await?;
@@ -252,6 +296,8 @@ pub struct Claimed {
     pub fence: i64,
     /// The message's id for good.
     pub id: MessageId,
+    /// Order is kept among messages of one aggregate.
+    pub aggregate_id: Uuid,
     /// The `type` on the wire.
     pub kind: String,
     /// JSON text.
@@ -298,32 +344,41 @@ pub struct Failure {
     pub dead_at: Option<Timestamp>,
 }
 
-/// Claims up to `limit` due messages until `lease_until`, in their order.
+/// Claims up to `limit` due messages of a lane until `lease_until`, in their order.
 ///
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn claim(
     db: &Db,
+    lane: Lane,
     now: Timestamp,
     lease_until: Timestamp,
     limit: i64,
 ) -> Result<Vec<Claimed>, DbError> {
     let tx = db.begin().await?;
-    tx.batch_execute(&format!("{BEFORE_CLAIM}{CLAIM_LOCK})")).await?;
-    let rows = tx.rows(CLAIM, &[&now, &limit, &lease_until]).await?;
+    let lock = claim_lock(lane);
+    tx.batch_execute(&format!("{BEFORE_CLAIM}{lock})")).await?;
+    let rows = tx.rows(CLAIM, &[&now, &limit, &lease_until, &lane.name()]).await?;
     let mut claimed = rows.iter().map(from_row).collect::<Result<Vec<_>, DbError>>()?;
     tx.commit().await?;
     claimed.sort_unstable_by_key(|message| message.seq);
     Ok(claimed)
 }
 
-/// Marks messages as sent, those that are still the claimer's, and says how many.
+/// Marks messages as sent, those that are still the claimer's, and says how many. With each comes
+/// where the broker put it, if it says so.
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn mark_sent(conn: &Conn, messages: &[&Claimed], now: Timestamp) -> Result<u64, DbError> {
-    let (seqs, fences) = keys(messages);
-    conn.run(MARK_SENT, &[&seqs, &fences, &now]).await
+pub async fn mark_sent(
+    conn: &Conn,
+    messages: &[(&Claimed, Option<&str>)],
+    now: Timestamp,
+) -> Result<u64, DbError> {
+    let seqs: Vec<i64> = messages.iter().map(|(message, _)| message.seq).collect();
+    let fences: Vec<i64> = messages.iter().map(|(message, _)| message.fence).collect();
+    let positions: Vec<Option<&str>> = messages.iter().map(|(_, position)| *position).collect();
+    conn.run(MARK_SENT, &[&seqs, &fences, &now, &positions]).await
 }
 
 /// Gives messages back unsent; nothing counts against them.
@@ -339,14 +394,23 @@ pub async fn release(conn: &Conn, messages: &[&Claimed]) -> Result<(), DbError> 
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn fail(conn: &Conn, failures: &[Failure]) -> Result<Vec<i64>, DbError> {
+pub async fn fail(conn: &Conn, failures: &[Failure], now: Timestamp) -> Result<Vec<i64>, DbError> {
     let seqs: Vec<i64> = failures.iter().map(|failure| failure.seq).collect();
     let fences: Vec<i64> = failures.iter().map(|failure| failure.fence).collect();
     let errors: Vec<&str> = failures.iter().map(|failure| failure.error.as_str()).collect();
     let next: Vec<_> = failures.iter().map(|failure| failure.next_attempt_at).collect();
     let dead: Vec<_> = failures.iter().map(|failure| failure.dead_at).collect();
-    let rows = conn.rows(FAIL, &[&seqs, &fences, &errors, &next, &dead]).await?;
+    let rows = conn.rows(FAIL, &[&seqs, &fences, &errors, &next, &dead, &now]).await?;
     rows.iter().map(|row| Ok(row.try_get("seq")?)).collect()
+}
+
+/// Makes failed publications due at once, and says how many: whoever starts tries them again
+/// (S2.53).
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn hurry(conn: &Conn, lane: Lane) -> Result<u64, DbError> {
+    conn.run(HURRY, &[&lane.name()]).await
 }
 
 /// The place before the first message that was written at `since` or later.
@@ -360,12 +424,17 @@ pub async fn place_before(conn: &Conn, since: Timestamp) -> Result<i64, DbError>
     }
 }
 
-/// How far the next `limit` messages after that place are, in their order.
+/// How far the next `limit` messages of a lane after that place are, in their order.
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn progress(conn: &Conn, after: i64, limit: i64) -> Result<Vec<Progress>, DbError> {
-    let rows = conn.rows(AFTER, &[&after, &limit]).await?;
+pub async fn progress(
+    conn: &Conn,
+    lane: Lane,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Progress>, DbError> {
+    let rows = conn.rows(AFTER, &[&after, &limit, &lane.name()]).await?;
     rows.iter()
         .map(|row| {
             Ok(Progress {
@@ -414,6 +483,7 @@ fn from_row(row: &tokio_postgres::Row) -> Result<Claimed, DbError> {
         seq: row.try_get("seq")?,
         fence: row.try_get("fence")?,
         id: MessageId(row.try_get("id")?),
+        aggregate_id: row.try_get("aggregate_id")?,
         kind: row.try_get("type")?,
         payload: row.try_get("payload")?,
         correlation_id: row.try_get("correlation_id")?,
@@ -441,6 +511,7 @@ mod tests {
             seat_numbers: Vec::new(),
             booking_id: None,
             invitation: None,
+            alert: None,
         };
         assert_eq!(
             payload(&fact),

@@ -1,6 +1,8 @@
 //! The roster: every long-lived task, in the order in which they start, with its name, what
 //! happens when it fails, when it stops, and how long it rests.
 
+mod bus;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::actors::notification_consumer::NotificationConsumer;
 use crate::actors::outbox_relay::OutboxRelay;
 use crate::actors::pace::Pace;
 use crate::actors::reconciler::Reconciler;
+use crate::actors::redriver::Redriver;
 use crate::actors::seat_hub::SeatHub;
 use crate::actors::stock_publisher::StockPublisher;
 use crate::actors::supervisor::Supervisor;
@@ -34,9 +37,11 @@ use crate::app::bookings::show::Notice;
 use crate::app::events::complete;
 use crate::app::integrity::epoch;
 use crate::app::messages::consume::Inbox;
+use crate::app::messages::dead_letters::DeadLetters;
 use crate::app::messages::relay::Outbox;
 use crate::app::seat_rooms::guard;
 use crate::config::Role;
+use crate::domain::message::Lane;
 use crate::postgres::Db;
 use crate::wake::Wake;
 
@@ -50,6 +55,8 @@ const RUNG: Duration = Duration::from_secs(1);
 const EXPIRY: Duration = Duration::from_millis(250);
 /// How often queues and cancelled events are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How often jobs that send dead letters again are gone on with.
+const REDRIVE: Duration = Duration::from_millis(200);
 /// How long a consumer rests without messages.
 const IDLE: Duration = Duration::from_millis(5);
 /// Who deal with what the consumers receive: one gathers while another commits.
@@ -74,6 +81,8 @@ pub fn start(
     if app.config.plays(Role::Workers) {
         workers(supervisor, app);
         messages(supervisor, app)?;
+        let rate = app.config.relay.busy_rate_per_second;
+        bus::start(supervisor, app, || Pace::new(app.wakes.busy.clone(), app.clock.clone(), rate))?;
         cleanup(supervisor, app);
     } else {
         // Elsewhere somebody reconciles, but whether this Redis is still the same one is for every
@@ -215,11 +224,16 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
     supervisor.spawn(duty("outbox-relay", Phase::Relay, wake, tick), move || {
         let (app, db, pace) = (handles.clone(), relay_db.clone(), relay_pace.clone());
         async move {
-            let outbox = Outbox::new(db, app.clock.clone(), app.ids, Arc::clone(&app.config));
+            let outbox =
+                Outbox::new(Lane::Mail, db, app.clock.clone(), app.ids, Arc::clone(&app.config));
             OutboxRelay::new(&app.config, outbox, pace).await
         }
     });
     lost_mail(supervisor, app, &db, pace());
+    let handles = app.clone();
+    enter(supervisor, duty("redriver", Phase::Workers, Wake::default(), REDRIVE), move || {
+        Redriver { letters: DeadLetters::from(&handles) }
+    });
     let inbox = Inbox::new(app, db);
     let consumers_pace = pace();
     for index in 0..workers {
@@ -246,7 +260,8 @@ fn lost_mail(supervisor: &Supervisor, app: &App, db: &Db, pace: Pace) {
     supervisor.spawn(duty("lost-mail", Phase::Workers, Wake::default(), SWEEP), move || {
         let (app, db, pace) = (app.clone(), db.clone(), pace.clone());
         async move {
-            let outbox = Outbox::new(db, app.clock.clone(), app.ids, Arc::clone(&app.config));
+            let outbox =
+                Outbox::new(Lane::Mail, db, app.clock.clone(), app.ids, Arc::clone(&app.config));
             let relay = app.wakes.outbox_relay.clone();
             LostMail::new(&app.config, outbox, pace, relay).await
         }

@@ -11,6 +11,7 @@ use happening::actors::{Actor as _, Next};
 use happening::app::messages::consume::Inbox;
 use happening::app::messages::relay::Outbox;
 use happening::clock::Ids;
+use happening::domain::message::Lane;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -31,7 +32,7 @@ const MEND: &str = "DROP TRIGGER broken ON notifications; DROP FUNCTION broken()
 
 /// Until there are so many open letters.
 async fn letters(server: &TestServer, wanted: i64) {
-    let open = "SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL";
+    let open = "SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL";
     eventually(SOON, || async {
         let found = server.count(open).await;
         if found == wanted { Ok(()) } else { Err(format!("{found} letters")) }
@@ -119,7 +120,7 @@ async fn an_operator_lists_shows_redrives_and_drops_at_the_command_line() {
     })
     .await;
     let audit = "SELECT count(*) FROM audit_log WHERE actor_id IS NULL
-        AND action IN ('dead_letter.redriven', 'dead_letter.dropped')";
+        AND action IN ('dead_letter.redriven', 'dead_letter.discarded')";
     assert_eq!(server.count(audit).await, 4);
     server.finish().await;
 }
@@ -172,7 +173,8 @@ async fn what_dies_inside_the_broker_is_collected_and_sent_again_as_it_was() {
     let server = Wishes::default().without_loops().start().await;
     let (app, queue) = (server.app(), server.queue());
     let config = Arc::clone(&app.config);
-    let outbox = Outbox::new(app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
+    let outbox =
+        Outbox::new(Lane::Mail, app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
     let mut relay = OutboxRelay::new(&config, outbox, pace).await.expect("the relay connects");
     let inbox = Inbox::new(app, app.db.clone());

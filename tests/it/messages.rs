@@ -9,6 +9,7 @@ use happening::actors::pace::Pace;
 use happening::actors::{Actor as _, Next};
 use happening::app::messages::relay::Outbox;
 use happening::clock::Ids;
+use happening::domain::message::Lane;
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
@@ -23,7 +24,8 @@ const SOON: Duration = Duration::from_secs(15);
 async fn relay(server: &TestServer) {
     let app = server.app();
     let config = Arc::clone(&app.config);
-    let outbox = Outbox::new(app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
+    let outbox =
+        Outbox::new(Lane::Mail, app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
     let mut relay = OutboxRelay::new(&config, outbox, pace).await.expect("the relay connects");
     while relay.step().await.expect("a step") == Next::Again {}
@@ -298,7 +300,7 @@ async fn who_is_given_up_can_be_redriven_once_the_cause_is_mended() {
         (&json!(5), &json!(5), &json!(true))
     );
     assert_eq!(
-        server.count("SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL").await,
+        server.count("SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL").await,
         5
     );
     let none = json!({"filter": {"type": "booking_confirmed"}});
@@ -317,7 +319,7 @@ async fn who_is_given_up_can_be_redriven_once_the_cause_is_mended() {
         Ok(())
     })
     .await;
-    for bad in [json!({"limit": 0}), json!({"rate_per_second": 0}), json!({"limit": 1001})] {
+    for bad in [json!({"limit": 0}), json!({"rate_per_second": 0}), json!({"limit": 1_000_001})] {
         let pointer = format!("/{}", bad.as_object().unwrap().keys().next().unwrap());
         post("/redrive", bad).await.invalid(&[pointer.as_str()]);
     }

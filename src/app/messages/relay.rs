@@ -9,7 +9,7 @@ use crate::clock::{Clock, Ids};
 use crate::config::{self, Config};
 use crate::domain::dead_letter::{DeadLetter, RELAY};
 use crate::domain::ids::DeadLetterId;
-use crate::domain::message;
+use crate::domain::message::{self, Lane};
 use crate::domain::processing::backoff_ms;
 pub use crate::postgres::outbox::Claimed;
 use crate::postgres::outbox::{self, Failure};
@@ -21,8 +21,8 @@ const PAUSE_MAX_MS: u64 = 300_000;
 /// What became of a message, as far as the outbox cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// The broker has it.
-    Yes,
+    /// The broker has it; where, if it says so.
+    Yes(Option<String>),
     /// The broker does not want it.
     Refused(String),
     /// The broker did not get to it, or did not say. It is sent again; consumers know it by its id.
@@ -43,6 +43,7 @@ pub struct Settled {
 /// The outbox as its relay sees it.
 #[derive(Clone)]
 pub struct Outbox {
+    pub(super) lane: Lane,
     pub(super) db: Db,
     pub(super) clock: Clock,
     ids: Ids,
@@ -50,9 +51,9 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The outbox in this database.
-    pub fn new(db: Db, clock: Clock, ids: Ids, config: Arc<Config>) -> Self {
-        Self { db, clock, ids, config }
+    /// A lane of the outbox in this database.
+    pub fn new(lane: Lane, db: Db, clock: Clock, ids: Ids, config: Arc<Config>) -> Self {
+        Self { lane, db, clock, ids, config }
     }
 
     pub(super) fn settings(&self) -> &config::Relay {
@@ -67,7 +68,15 @@ impl Outbox {
         let now = self.clock.now();
         let lease_until = later(now, self.settings().lease_ms);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        outbox::claim(&self.db, now, lease_until, limit).await
+        outbox::claim(&self.db, self.lane, now, lease_until, limit).await
+    }
+
+    /// Makes publications that failed due at once: whoever starts tries them again (S2.53).
+    ///
+    /// # Errors
+    /// When PostgreSQL is away.
+    pub async fn hurry(&self) -> Result<u64, DbError> {
+        outbox::hurry(&*self.db.get().await?, self.lane).await
     }
 
     /// Gives claimed messages back; nothing counts against them.
@@ -97,7 +106,7 @@ impl Outbox {
         let mut refused = Vec::new();
         for (message, published) in batch.iter().zip(published) {
             match published {
-                Published::Yes => sent.push(message),
+                Published::Yes(position) => sent.push((message, position.as_deref())),
                 Published::Unknown => unknown.push(message),
                 Published::Refused(why) => refused.push((message, why.as_str())),
             }
@@ -142,7 +151,7 @@ impl Outbox {
             }
         }
         let tx = self.db.begin().await?;
-        let ours = outbox::fail(&tx, &failures).await?;
+        let ours = outbox::fail(&tx, &failures, now).await?;
         letters.retain(|(seq, _)| ours.contains(seq));
         let letters: Vec<DeadLetter> = letters.into_iter().map(|(_, letter)| letter).collect();
         dead_letter::save(&tx, &letters).await?;

@@ -76,7 +76,7 @@ pub enum Entry {
 impl Visit {
     /// Begins the visit of somebody at `address`.
     pub fn new(pass: Pass, address: IpAddr) -> Self {
-        Self { pass, address, joined: Vec::new(), session: None }
+        Self { pass, address, joined: Vec::with_capacity(1), session: None }
     }
 
     /// The socket as the rooms know it.

@@ -25,6 +25,8 @@ use crate::domain::account::Caller;
 use crate::domain::refusal::Refusal;
 use crate::http::problem::Problem;
 
+/// What a socket reads into; clients say little, and a longer frame makes it grow.
+const READ_BUFFER: usize = 512;
 /// Packets that may wait for one client.
 const BUFFER: usize = 64;
 /// How long the goodbyes may take.
@@ -54,6 +56,7 @@ impl Stage {
             .ping_interval(Duration::from_millis(sockets.ping_ms))
             .ping_timeout(Duration::from_millis(sockets.idle_ms.saturating_sub(sockets.ping_ms)))
             .max_payload(limit)
+            .ws_read_buffer_size(READ_BUFFER)
             .ws_max_message_size(sockets.frame_limit_bytes)
             .ws_max_frame_size(sockets.frame_limit_bytes)
             .max_buffer_size(BUFFER)

@@ -361,5 +361,6 @@ fn updated(event: &Event) -> Fact {
         seat_numbers: Vec::new(),
         booking_id: None,
         invitation: None,
+        alert: None,
     }
 }

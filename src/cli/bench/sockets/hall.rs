@@ -20,10 +20,6 @@ const AT_ONCE: usize = 64;
 /// How often it is looked whether all have a version.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// How Socket.IO asks for a sign of life, and gets it.
-const SIGN_WANTED: &[u8] = b"2";
-const SIGN: &str = "3";
-
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -123,10 +119,6 @@ impl Place {
         let answered = timeout(PATIENCE, async {
             loop {
                 let text = wire.hear().await?;
-                if text == SIGN_WANTED {
-                    wire.say(SIGN).await?;
-                    continue;
-                }
                 let answer = text.starts_with(start);
                 if answer && lists(text, key, seat) {
                     return Ok(());
@@ -271,10 +263,6 @@ async fn watch(
     let mut heard = 0;
     loop {
         let text = wire.hear().await?;
-        if text == SIGN_WANTED {
-            wire.say(SIGN).await?;
-            continue;
-        }
         let wanted = shared.wanted.load(Ordering::Acquire);
         if wanted != heard && lists(text, key, wanted) {
             heard = wanted;

@@ -1,5 +1,6 @@
 //! A WebSocket client that costs next to nothing: thousands of them share the machine with the
-//! server that they measure. It reads whole text frames in place and answers pings.
+//! server that they measure. It reads whole text frames in place and answers pings,
+//! those of Socket.IO too.
 
 use std::time::Duration;
 
@@ -17,6 +18,11 @@ const SPACE: usize = 1024;
 /// Clients have to mask what they send (RFC 6455 §5.3). Against proxies that are confused the mask
 /// has to be random; there are none on loopback.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// How a Socket.IO server asks for a sign of life, and gets it. Nothing else that is said looks like
+/// it.
+const SIGN_WANTED: &[u8] = b"2";
+const SIGN: &[u8] = b"3";
 
 const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
@@ -104,6 +110,9 @@ impl Wire {
             self.used = frame.to;
             let payload = frame.from..frame.to;
             match frame.kind {
+                TEXT if self.buffer.get(payload.clone()) == Some(SIGN_WANTED) => {
+                    self.send(TEXT, SIGN).await?;
+                }
                 TEXT => return Ok(self.buffer.get(payload).unwrap_or_default()),
                 PING => {
                     let echo = self.buffer.get(payload).unwrap_or_default().to_vec();
