@@ -21,7 +21,6 @@ use crate::domain::fact::FactKind;
 use crate::domain::ids::{DeadLetterId, MessageId};
 use crate::domain::message::{Defect, Received, Verdict};
 use crate::domain::processing::{ProcessingStatus, ServiceContext, stream_name, tier_ms};
-use crate::domain::stream_type;
 use crate::postgres::delivery::{self, Effects, End, Written};
 use crate::postgres::inbox::{self, Entry, Finish, Key};
 use crate::postgres::notification::{self, Names, Wanted};
@@ -322,11 +321,6 @@ fn key(message: &Received) -> Key {
 pub(super) fn streams(kind: &str) -> Vec<String> {
     let mut streams = vec![stream_name(None)];
     streams.extend(FactKind::parse(kind).map(|kind| stream_name(Some(kind))));
-    if let Some(kind) = stream_type::find(kind) {
-        let names = |shard| [kind.redis_stream(shard), kind.nats_subject(shard)];
-        streams.push(kind.name.to_owned());
-        streams.extend((0..kind.shards).flat_map(names));
-    }
     streams
 }
 
