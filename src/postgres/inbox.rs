@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::{Conn, DbError, Statements as _};
-use crate::domain::processing::{ProcessingStatus, ServiceContext};
+use crate::domain::processing::{ProcessingStatus, ServiceContext, kind_of};
 
 /// New, failed and due, or left behind by a claimer whose lease is over; never what is final.
 const CLAIM: &str = "INSERT INTO processed_events AS p
@@ -26,11 +26,15 @@ const FIND: &str = "SELECT p.streamName, p.revision, p.processingStatus, p.fence
     CROSS JOIN LATERAL (SELECT * FROM processed_events e
         WHERE e.streamName = k.stream AND e.revision = k.revision AND e.serviceContext = $3
         LIMIT 1) p";
-const FINISH: &str = "UPDATE processed_events
-    SET processingStatus = $5, processedAt = $6, lease_until = NULL, last_error = $7,
-        next_attempt_at = $8, dead_at = $9
-    WHERE streamName = $1 AND revision = $2 AND serviceContext = $3 AND fence = $4
-      AND processingStatus = 'processing'";
+const FINISH: &str = "WITH ended AS (
+        UPDATE processed_events
+        SET processingStatus = $5, processedAt = $6, lease_until = NULL, last_error = $7,
+            next_attempt_at = $8, dead_at = $9
+        WHERE streamName = $1 AND revision = $2 AND serviceContext = $3 AND fence = $4
+          AND processingStatus = 'processing'
+        RETURNING revision)
+    INSERT INTO message_log (at, action, message_id, type, service, detail)
+    SELECT $6, $5, revision, $10::text, $3, $7 FROM ended";
 const RESET: &str = "UPDATE processed_events p
     SET processingStatus = 'failed', attempts = 0, fence = p.fence + 1, lease_until = NULL,
         next_attempt_at = NULL, dead_at = NULL
@@ -186,7 +190,18 @@ pub async fn finish(
     let ended = conn
         .run(
             FINISH,
-            &[stream, revision, &service, fence, &status, &now, error, next_attempt_at, dead_at],
+            &[
+                stream,
+                revision,
+                &service,
+                fence,
+                &status,
+                &now,
+                error,
+                next_attempt_at,
+                dead_at,
+                &kind_of(stream),
+            ],
         )
         .await?;
     Ok(ended > 0)
