@@ -1,6 +1,7 @@
 //! DOOR. The route table on one screen; extractors that grant; one file a noun.
 
 pub mod accounts;
+pub mod admin_audit;
 pub mod admin_dead_letters;
 pub mod admin_integrity;
 pub mod admin_messages;
@@ -58,6 +59,7 @@ use crate::app::App;
 /// The API: one line a noun.
 fn api(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(accounts::routes)
+        .configure(admin_audit::routes)
         .configure(admin_integrity::routes)
         .configure(alerts::routes)
         .configure(api_keys::routes)
