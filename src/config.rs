@@ -13,12 +13,13 @@ use serde::Deserialize;
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
 
 /// Short environment names and the keys they stand for.
-const SHORT_NAMES: [(&str, &str); 6] = [
+const SHORT_NAMES: [(&str, &str); 7] = [
     ("BE_PORT", "http.be_port"),
     ("SOCKET_PORT", "http.socket_port"),
     ("DATABASE_URL", "postgres.url"),
     ("REDIS_URL", "redis.url"),
     ("RABBITMQ_URL", "rabbitmq.url"),
+    ("NATS_URL", "bus.nats_url"),
     ("NOTIFICATIONS_QUEUE", "rabbitmq.notifications_queue"),
 ];
 
@@ -48,6 +49,7 @@ section!(
         postgres: Postgres,
         redis: Redis,
         rabbitmq: Rabbit,
+        bus: Bus,
         booking: Booking,
         holds: Holds,
         relay: Relay,
@@ -137,6 +139,36 @@ section!(
         prefetch: u16,
         consumers: u16,
         confirm_timeout_ms: u64,
+    }
+);
+/// A broker that can keep the streams.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    /// Redis Streams.
+    Redis,
+    /// NATS `JetStream`.
+    Nats,
+    /// The process itself: for tests of handlers.
+    Memory,
+}
+
+section!(
+    /// Streams of messages.
+    Bus {
+        provider: Provider,
+        nats_url: SecretString,
+        prefix: String,
+        message_limit_bytes: usize,
+        read_max: usize,
+        claim_idle_ms: u64,
+        answer_timeout_ms: u64,
+        also_publish_to: Option<Provider>,
+        attempts_max: u32,
+        retry_delay_ms: u64,
+        retry_delay_max_ms: u64,
+        stream_lease_ms: u64,
+        max_length: u64,
     }
 );
 section!(

@@ -3,6 +3,9 @@
 
 pub mod booking_desk;
 pub mod booking_gate;
+pub mod bus_consumer;
+pub mod bus_keeper;
+pub mod bus_relay;
 pub mod dead_collector;
 pub mod event_cascade;
 pub mod hold_sweeper;
@@ -13,6 +16,7 @@ pub mod notification_consumer;
 pub mod outbox_relay;
 pub mod pace;
 pub mod reconciler;
+pub mod redriver;
 pub mod seat_hub;
 pub mod stock_publisher;
 pub mod supervisor;

@@ -1,5 +1,5 @@
 //! Forgets what nobody will ask for again, in bounded portions (S1.49): old `processed_events`,
-//! sent messages, answers under idempotency keys.
+//! sent messages, answers under idempotency keys, letters that something was done about.
 
 use jiff::SignedDuration;
 
@@ -7,7 +7,7 @@ use super::Result;
 use super::messages::processed::cleanup_chunk;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::postgres::{Db, idempotency, outbox};
+use crate::postgres::{Db, dead_letter, idempotency, outbox, redrive};
 
 /// Rows removed by one statement.
 const CHUNK: i64 = 5000;
@@ -26,8 +26,13 @@ pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
     let kept = SignedDuration::from_hours(i64::from(config.relay.retention_hours));
     let sent = outbox::prune(&conn, before(kept), CHUNK).await?;
     let keys = idempotency::prune(&conn, before(KEYS), CHUNK).await?;
-    if processed + sent + keys > 0 {
-        tracing::debug!(processed, sent, keys, "forgot old rows");
+    let days = SignedDuration::from_hours(24 * i64::from(config.inbox.retention_days));
+    let letters = dead_letter::prune(&conn, before(days), CHUNK).await?;
+    let redrives = redrive::prune(&conn, before(days), CHUNK).await?;
+    if processed + sent + keys + letters + redrives > 0 {
+        tracing::debug!(processed, sent, keys, letters, redrives, "forgot old rows");
     }
-    Ok([processed, sent, keys].iter().any(|removed| *removed >= CHUNK.unsigned_abs()))
+    Ok([processed, sent, keys, letters, redrives]
+        .iter()
+        .any(|removed| *removed >= CHUNK.unsigned_abs()))
 }

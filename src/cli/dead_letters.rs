@@ -3,20 +3,29 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::anyhow;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::say;
-use crate::app::messages::dead_letters::DeadLetters;
-use crate::app::messages::redrive::{LIMIT_MAX, Plan};
+use crate::app::messages::dead_letters::{By, DeadLetters};
+use crate::app::messages::redrive_jobs::{MOST, Plan, REHEARSED_MAX};
+use crate::app::messages::registry::Registry;
+use crate::app::messages::seal::Keyring;
 use crate::app::{Error, Origin};
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
-use crate::domain::dead_letter::{DeadLetter, Filter, Group};
-use crate::domain::ids::DeadLetterId;
+use crate::domain::dead_letter::{DeadLetter, Filter, Group, Kept, Redrive, Resolution, Shown};
+use crate::domain::ids::{DeadLetterId, RedriveId};
 use crate::http::problem::Problem;
 use crate::postgres::Db;
+
+/// Between two steps of a job.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Most jobs in a list.
+const JOBS_SHOWN: i64 = 20;
 
 /// What to do with dead letters.
 #[derive(Debug, clap::Args)]
@@ -59,11 +68,44 @@ enum Command {
         /// How many a second
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rate: u32,
+        /// How many at most, the oldest first
+        #[arg(long, default_value_t = MOST, value_parser = clap::value_parser!(i64).range(1..=MOST))]
+        limit: i64,
+        /// Also letters that were sent again too often
+        #[arg(long)]
+        force: bool,
+        /// Leave the work to a running server
+        #[arg(long, requires = "all", conflicts_with = "dry_run")]
+        detach: bool,
     },
-    /// Drops a letter for good
+    /// Tells how far jobs are that send letters again, the newest first
+    Progress {
+        /// Which one
+        id: Option<Uuid>,
+    },
+    /// Ends a job that sends letters again
+    Cancel {
+        /// Which
+        id: Uuid,
+    },
+    /// Sends a message with other data in a letter's place
+    Copy {
+        /// Which letter
+        id: Uuid,
+        /// The data, as JSON
+        data: String,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Discards a letter for good
+    #[command(visible_alias = "discard")]
     Drop {
         /// Which
         id: Uuid,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
     },
 }
 
@@ -82,7 +124,8 @@ struct Which {
 
 impl From<Which> for Filter {
     fn from(which: Which) -> Self {
-        Self { kind: which.kind, source: which.source, fingerprint: which.fingerprint }
+        let Which { kind, source, fingerprint } = which;
+        Self { kind, source, fingerprint, ids: Vec::new() }
     }
 }
 
@@ -91,27 +134,41 @@ impl From<Which> for Filter {
 /// # Errors
 /// When PostgreSQL is away, there is no such letter, or it was dealt with before.
 pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let letters = DeadLetters::new(Db::new(&config.postgres, 1)?, Clock::default());
+    let registry = Registry::new(Keyring::new(&config.seal, &config.auth, Ids)?)?;
+    let letters = DeadLetters::new(Db::new(&config.postgres, 1)?, Clock::default(), registry);
     let origin = Origin { correlation_id: format!("cli-{}", Ids.uuid()), traceparent: None };
+    let by = (None, &origin);
     match args.command {
         Command::List { which, groups, limit } => {
             list(&letters, &which.into(), groups, limit).await?;
         }
-        Command::Show { id } => {
-            let (letter, is_open) = letters.show(DeadLetterId(id)).await.map_err(told)?;
-            show(&letter, is_open)?;
-        }
-        Command::Redrive { id: Some(id), .. } => {
-            letters.redrive_now(None, &origin, DeadLetterId(id)).await.map_err(told)?;
+        Command::Show { id } => show(&letters.show(DeadLetterId(id)).await.map_err(told)?)?,
+        Command::Redrive { id: Some(id), force, .. } => {
+            letters.redrive_now(by, DeadLetterId(id), force).await.map_err(told)?;
             say(&format!("{id} is on its way again\n"))?;
         }
-        Command::Redrive { id: None, all: _, which, dry_run, rate } => {
-            let plan =
-                Plan { filter: which.into(), limit: LIMIT_MAX, rate_per_second: rate, dry_run };
-            return redrive_all(&letters, &origin, &plan).await;
+        Command::Redrive { id: None, which, dry_run, rate, limit, force, detach, .. } => {
+            let plan = Plan { filter: which.into(), limit, rate_per_second: rate, force };
+            return if dry_run {
+                rehearse(&letters, by, &plan).await
+            } else {
+                redrive_all(&letters, by, &plan, detach).await
+            };
         }
-        Command::Drop { id } => {
-            letters.remove(None, &origin, DeadLetterId(id)).await.map_err(told)?;
+        Command::Progress { id } => progress(&letters, id.map(RedriveId)).await?,
+        Command::Cancel { id } => {
+            let job = letters.cancel(by, RedriveId(id)).await.map_err(told)?;
+            say(&line(&job))?;
+        }
+        Command::Copy { id, data, reason } => {
+            let copy = letters.copy_now(by, DeadLetterId(id), &data, reason).await;
+            let end = copy.map_err(told)?.resolved;
+            let copy = end.and_then(|end| end.replaced_by);
+            let copy = copy.map_or_else(String::new, |copy| copy.to_string());
+            say(&format!("{copy} is on its way in place of {id}\n"))?;
+        }
+        Command::Drop { id, reason } => {
+            letters.discard(by, DeadLetterId(id), reason).await.map_err(told)?;
             say(&format!("{id} is gone\n"))?;
         }
     }
@@ -132,9 +189,9 @@ async fn list(
         }
         return say(&out);
     }
-    let page = letters.list(filter, None, limit).await.map_err(told)?;
-    for letter in &page.items {
-        let DeadLetter { id, source, kind, reason, died_at, .. } = letter;
+    let page = letters.list(filter, Shown::Open, None, limit).await.map_err(told)?;
+    for kept in &page.items {
+        let DeadLetter { id, source, kind, reason, died_at, .. } = &kept.letter;
         writeln!(out, "{id}  {died_at:.0}  {source}  {kind}  {reason}")?;
     }
     if page.items.is_empty() {
@@ -145,8 +202,13 @@ async fn list(
     say(&out)
 }
 
-fn show(letter: &DeadLetter, is_open: bool) -> anyhow::Result<()> {
-    let state = if is_open { "open" } else { "sent again" };
+fn show(kept: &Kept) -> anyhow::Result<()> {
+    let letter = &kept.letter;
+    let state = kept.resolved.as_ref().map_or("open", |end| match end.how {
+        Resolution::Redriven => "sent again",
+        Resolution::Copied => "sent again as an edited copy",
+        Resolution::Discarded => "discarded",
+    });
     let correlation = letter.correlation_id.as_deref().unwrap_or("-");
     let mut out = String::new();
     writeln!(out, "id           {}", letter.id)?;
@@ -158,31 +220,88 @@ fn show(letter: &DeadLetter, is_open: bool) -> anyhow::Result<()> {
     writeln!(out, "attempts     {}", letter.attempts)?;
     writeln!(out, "died         {}", letter.died_at)?;
     writeln!(out, "state        {state}")?;
+    if let Some(end) = &kept.resolved {
+        let by = end.by.map_or_else(|| "the command line".to_owned(), |by| by.to_string());
+        writeln!(out, "by           {by} at {}", end.at)?;
+        if let Some(note) = &end.note {
+            writeln!(out, "because      {note}")?;
+        }
+        if let Some(copy) = end.replaced_by {
+            writeln!(out, "copy         {copy}")?;
+        }
+    }
+    if let Some(original) = kept.copy_of {
+        writeln!(out, "copy of      {original}")?;
+    }
     writeln!(out, "redrives     {}", letter.redrives)?;
     writeln!(out, "correlation  {correlation}")?;
     writeln!(out, "payload      {}", letter.payload)?;
     say(&out)
 }
 
-/// Sends the newest portion again.
-async fn redrive_all(
-    letters: &DeadLetters,
-    origin: &Origin,
-    plan: &Plan,
-) -> anyhow::Result<ExitCode> {
-    let done = letters.redrive_all(None, origin, plan).await.map_err(told)?;
-    let mut out = String::new();
-    for (id, why) in &done.refused {
-        writeln!(out, "{id} {why}")?;
-    }
-    let verb = if plan.dry_run { "would be" } else { "are" };
-    let (sent, open) = (done.redriven.len(), done.matched);
-    writeln!(out, "{sent} of {open} letters {verb} on their way again")?;
-    if open > LIMIT_MAX {
-        writeln!(out, "that were the newest {LIMIT_MAX}; run it again for the rest")?;
+/// Tells what would be sent again.
+async fn rehearse(letters: &DeadLetters, by: By<'_>, plan: &Plan) -> anyhow::Result<ExitCode> {
+    let would = letters.rehearse(by, plan).await.map_err(told)?;
+    let mut out = refusals(&would.refused);
+    let (sent, open) = (would.redriven.len(), would.matched);
+    writeln!(out, "{sent} of {open} letters would be on their way again")?;
+    if open > REHEARSED_MAX && plan.limit > REHEARSED_MAX {
+        writeln!(out, "that were the oldest {REHEARSED_MAX}; the others were not looked at")?;
     }
     say(&out)?;
-    Ok(if done.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if would.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Begins a job, and goes on with it until it is over; a server that runs helps, and goes on with
+/// it should this be interrupted.
+async fn redrive_all(
+    letters: &DeadLetters,
+    by: By<'_>,
+    plan: &Plan,
+    detach: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut job = letters.begin(by, plan).await.map_err(told)?;
+    if detach {
+        say(&line(&job))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    while job.finished_at.is_none() {
+        letters.step(job.id).await.map_err(told)?;
+        job = letters.job(job.id).await.map_err(told)?;
+        if job.finished_at.is_none() {
+            sleep(PAUSE).await;
+        }
+    }
+    let mut out = refusals(&job.refusals);
+    writeln!(out, "{} of {} letters are on their way again", job.redriven, job.matched)?;
+    say(&out)?;
+    let well = job.refused == 0 && !job.cancelled;
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn progress(letters: &DeadLetters, id: Option<RedriveId>) -> anyhow::Result<()> {
+    let jobs = match id {
+        Some(id) => vec![letters.job(id).await.map_err(told)?],
+        None => letters.jobs(None, JOBS_SHOWN).await.map_err(told)?.items,
+    };
+    let mut out: String = jobs.iter().map(line).collect();
+    if id.is_some() {
+        out.push_str(&jobs.iter().map(|job| refusals(&job.refusals)).collect::<String>());
+    }
+    say(if out.is_empty() { "there are none\n" } else { &out })
+}
+
+fn line(job: &Redrive) -> String {
+    let Redrive { id, matched, redriven, refused, rate_per_second, created_at, .. } = job;
+    let state = job.state();
+    format!(
+        "{id}  {created_at:.0}  {state}  {redriven} sent, {refused} refused of {matched}, \
+         {rate_per_second}/s\n"
+    )
+}
+
+fn refusals(refused: &[(DeadLetterId, String)]) -> String {
+    refused.iter().fold(String::new(), |told, (id, why)| told + &format!("{id} {why}\n"))
 }
 
 /// A verb's error for somebody at a terminal.

@@ -82,6 +82,12 @@ impl Config {
             "rabbitmq.notifications_queue (NOTIFICATIONS_QUEUE)",
             "must be 1 to 200 bytes and not start with amq.",
         );
+        require(
+            starts(&self.bus.nats_url, &["nats://", "tls://", "ws://", "wss://"]),
+            "bus.nats_url (NATS_URL)",
+            "must start with nats:// or tls://",
+        );
+        self.check_bus(require);
         require(self.postgres.pool_size > 0, "postgres.pool_size", "must be above 0");
         require(self.redis.pool_size > 0, "redis.pool_size", "must be above 0");
         require(self.rabbitmq.prefetch > 0, "rabbitmq.prefetch", "must be above 0");
@@ -89,6 +95,32 @@ impl Config {
             (1..=64).contains(&self.rabbitmq.consumers),
             "rabbitmq.consumers",
             "must be between 1 and 64",
+        );
+    }
+
+    fn check_bus(&self, require: &mut impl FnMut(bool, &str, &str)) {
+        let bus = &self.bus;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        require(
+            bus.prefix.len() <= 40 && bus.prefix.chars().all(plain),
+            "bus.prefix",
+            "must be at most 40 letters, digits, - and _",
+        );
+        require(
+            (1024..=8_388_608).contains(&bus.message_limit_bytes),
+            "bus.message_limit_bytes",
+            "must be between 1024 and 8388608",
+        );
+        require(
+            (1..=10_000).contains(&bus.read_max),
+            "bus.read_max",
+            "must be between 1 and 10000",
+        );
+        require(bus.claim_idle_ms >= 100, "bus.claim_idle_ms", "must be at least 100");
+        require(
+            (2000..=60_000).contains(&bus.answer_timeout_ms),
+            "bus.answer_timeout_ms",
+            "must be between 2000 and 60000",
         );
     }
 

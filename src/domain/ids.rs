@@ -45,4 +45,6 @@ ids!(
     AlertId,
     /// A message that could not be published or processed.
     DeadLetterId,
+    /// A job that sends many of those again.
+    RedriveId,
 );

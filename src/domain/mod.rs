@@ -6,6 +6,7 @@ pub mod account;
 pub mod alert;
 pub mod best_available;
 pub mod booking;
+pub mod breaker;
 pub mod dead_letter;
 pub mod event;
 pub mod event_draft;

@@ -17,12 +17,17 @@ use super::caller;
 use super::problem::Problem;
 use crate::app::App;
 use crate::domain::refusal::Refusal;
+use crate::domain::stream_type::DATA_MAX;
 
 /// How long a body may take where no settings say otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a seat map may be sent.
 const MAPPED: [&str; 2] = ["/api/v1/organizations/{id}/events", "/api/v1/events/{id}"];
+/// Where a message may be sent.
+const MESSAGES: &str = "/api/v1/admin/streams/{type}/messages";
+/// What stands around a message's data, in bytes at most.
+const AROUND: usize = 4096;
 /// So many bytes are made room for before any has arrived.
 const FIRST: usize = 65536;
 
@@ -112,14 +117,19 @@ fn receive(
     }
 }
 
-/// How many bytes a body may have, and how long it may take. Seat maps are large; nobody may send
-/// one who is not known.
+/// How many bytes a body may have, and how long it may take. Seat maps and messages are large;
+/// nobody may send one who is not known.
 fn bounds(request: &HttpRequest) -> (usize, Duration) {
     request.app_data::<web::Data<App>>().map_or((65536, PATIENCE), |app| {
         let http = &app.config.http;
-        let mapped = request.match_pattern().is_some_and(|path| MAPPED.contains(&path.as_str()));
-        let large = mapped && caller::claims_to_be_somebody(request);
-        let limit = if large { http.map_limit_bytes } else { http.body_limit_bytes };
+        let pattern = request.match_pattern().unwrap_or_default();
+        let large = match pattern.as_str() {
+            MESSAGES => DATA_MAX + AROUND,
+            mapped if MAPPED.contains(&mapped) => http.map_limit_bytes,
+            _ => 0,
+        };
+        let large = if caller::claims_to_be_somebody(request) { large } else { 0 };
+        let limit = large.max(http.body_limit_bytes);
         (limit, Duration::from_millis(http.request_timeout_ms))
     })
 }

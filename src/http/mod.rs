@@ -1,10 +1,14 @@
 //! DOOR. The route table on one screen; extractors that grant; one file a noun.
 
 pub mod accounts;
+pub mod admin_dead_letters;
 pub mod admin_integrity;
 pub mod admin_messages;
+pub mod admin_redrives;
+pub mod admin_streams;
 pub mod alerts;
 pub mod api_keys;
+pub mod asyncapi;
 pub mod body;
 pub mod booking_lists;
 pub mod bookings;
@@ -43,6 +47,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt as _, scope};
 
+use self::asyncapi::Messages;
 use self::docs::Document;
 use self::health::Readiness;
 use self::limits::Limits;
@@ -62,7 +67,10 @@ fn api(cfg: &mut ServiceConfig<'_>) {
         .configure(invitations::routes)
         .configure(notifications::routes)
         .configure(organizations::routes)
-        .configure(admin_messages::routes);
+        .configure(admin_messages::routes)
+        .configure(admin_redrives::routes)
+        .configure(admin_dead_letters::routes)
+        .configure(admin_streams::routes);
 }
 
 /// What stands at the root, besides the pages of `docs.rs` and `pages.rs`.
@@ -81,6 +89,7 @@ pub struct Door {
     readiness: web::Data<Readiness>,
     recorder: web::Data<PrometheusHandle>,
     document: web::Data<Document>,
+    messages: web::Data<Messages>,
     sockets: Routes,
     pages: web::Data<Pages>,
 }
@@ -102,6 +111,7 @@ impl Door {
             readiness: web::Data::from(readiness),
             recorder: web::Data::new(recorder),
             document: web::Data::new(Document::new(openapi(sockets))),
+            messages: web::Data::new(Messages::new(&app.registry)),
             pages: web::Data::new(Pages::new(app.config.demo)),
             app: web::Data::new(app),
             sockets,
@@ -125,6 +135,7 @@ impl Door {
         mounted(service, self.sockets)
             .into_app()
             .configure(docs::pages)
+            .configure(asyncapi::pages)
             .configure(pages::routes)
             .wrap(Condition::new(!origins.is_empty(), cors(origins)))
             .wrap(from_fn(guard::guard))
@@ -141,6 +152,7 @@ impl Door {
             .app_data(self.readiness.clone())
             .app_data(self.recorder.clone())
             .app_data(self.document.clone())
+            .app_data(self.messages.clone())
             .app_data(self.pages.clone())
             .app_data(guard::path_parameters())
             .default_service(web::to(guard::unmatched))

@@ -4,11 +4,13 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{Conn, DbError, Statements as _};
-use crate::domain::dead_letter::{DeadLetter, Filter, Group};
-use crate::domain::ids::{DeadLetterId, MessageId};
+use crate::domain::dead_letter::{DeadLetter, Filter, Group, Kept, Resolution, Resolved, Shown};
+use crate::domain::ids::{DeadLetterId, MessageId, UserId};
 
 const SAVE: &str = "INSERT INTO dead_letters
     (id, source, message_id, type, payload, correlation_id, traceparent, reason, fingerprint,
@@ -17,31 +19,46 @@ const SAVE: &str = "INSERT INTO dead_letters
                          $7::text[], $8::text[], $9::text[], $10::integer[], $11::timestamptz[])
     ON CONFLICT (source, message_id) DO UPDATE
     SET reason = EXCLUDED.reason, fingerprint = EXCLUDED.fingerprint,
-        attempts = EXCLUDED.attempts, died_at = EXCLUDED.died_at, redriven_at = NULL";
-const LIST: &str = "SELECT * FROM dead_letters
-    WHERE redriven_at IS NULL
+        attempts = EXCLUDED.attempts, died_at = EXCLUDED.died_at, resolved_at = NULL,
+        resolution = NULL, resolved_by = NULL, note = NULL, replaced_by = NULL";
+const LIST: &str = "SELECT d.*, o.id AS copy_of FROM dead_letters d
+    LEFT JOIN dead_letters o ON o.replaced_by = d.message_id
+    WHERE ($1::boolean IS NULL OR (d.resolved_at IS NULL) = $1)
+      AND ($2::text IS NULL OR d.type = $2) AND ($3::text IS NULL OR d.source = $3)
+      AND ($4::text IS NULL OR d.fingerprint = $4)
+      AND (cardinality($5::uuid[]) = 0 OR d.id = ANY ($5)) AND ($6::uuid IS NULL OR d.id < $6)
+    ORDER BY d.id DESC LIMIT $7";
+/// The next ones to send again, the oldest first, kept from others until the transaction ends.
+const TAKE: &str = "SELECT *, NULL::uuid AS copy_of FROM dead_letters
+    WHERE resolved_at IS NULL AND died_at <= $6
       AND ($1::text IS NULL OR type = $1) AND ($2::text IS NULL OR source = $2)
-      AND ($3::text IS NULL OR fingerprint = $3) AND ($4::uuid IS NULL OR id < $4)
-    ORDER BY id DESC LIMIT $5";
+      AND ($3::text IS NULL OR fingerprint = $3)
+      AND (cardinality($4::uuid[]) = 0 OR id = ANY ($4)) AND ($5::uuid IS NULL OR id > $5)
+    ORDER BY id LIMIT $7 FOR UPDATE";
 const GROUPS: &str = "SELECT fingerprint, source, type, count(*) AS letters,
         min(died_at) AS first_died_at, max(died_at) AS last_died_at,
         (array_agg(reason ORDER BY died_at DESC))[1] AS reason,
         (array_agg(id ORDER BY died_at DESC))[1] AS sample_id
     FROM dead_letters
-    WHERE redriven_at IS NULL
+    WHERE resolved_at IS NULL
       AND ($1::text IS NULL OR type = $1) AND ($2::text IS NULL OR source = $2)
       AND ($3::text IS NULL OR fingerprint = $3)
     GROUP BY fingerprint, source, type ORDER BY letters DESC, fingerprint LIMIT $4";
 const OPEN: &str = "SELECT DISTINCT message_id FROM dead_letters
-    WHERE source = ANY ($1) AND message_id = ANY ($2) AND redriven_at IS NULL";
-const FIND: &str = "SELECT * FROM dead_letters WHERE id = $1";
-const LOCK: &str = "SELECT * FROM dead_letters WHERE id = $1 FOR UPDATE";
-const REDRIVEN: &str = "UPDATE dead_letters SET redriven_at = $2, redrives = redrives + 1
-    WHERE id = ANY ($1) AND redriven_at IS NULL";
-const DROP: &str = "DELETE FROM dead_letters WHERE id = $1 AND redriven_at IS NULL";
-const COUNT: &str = "SELECT count(*) AS letters FROM dead_letters WHERE redriven_at IS NULL
+    WHERE source = ANY ($1) AND message_id = ANY ($2) AND resolved_at IS NULL";
+const FIND: &str = "SELECT d.*, o.id AS copy_of FROM dead_letters d
+    LEFT JOIN dead_letters o ON o.replaced_by = d.message_id WHERE d.id = $1 LIMIT 1";
+const LOCK: &str = "SELECT *, NULL::uuid AS copy_of FROM dead_letters WHERE id = $1 FOR UPDATE";
+const RESOLVE: &str = "UPDATE dead_letters SET resolution = $2, resolved_at = $3, resolved_by = $4,
+        note = $5, replaced_by = $6,
+        redrives = redrives + CASE $2 WHEN 'redriven' THEN 1 ELSE 0 END
+    WHERE id = ANY ($1) AND resolved_at IS NULL";
+const COUNT: &str = "SELECT count(*) AS letters FROM dead_letters WHERE resolved_at IS NULL
       AND ($1::text IS NULL OR type = $1) AND ($2::text IS NULL OR source = $2)
-      AND ($3::text IS NULL OR fingerprint = $3)";
+      AND ($3::text IS NULL OR fingerprint = $3)
+      AND (cardinality($4::uuid[]) = 0 OR id = ANY ($4))";
+const PRUNE: &str = "DELETE FROM dead_letters WHERE id = ANY (ARRAY(
+    SELECT id FROM dead_letters WHERE resolved_at < $1 LIMIT $2))";
 
 /// Keeps letters; a message that is in here from the same source is opened again. Messages of the
 /// same source must differ.
@@ -84,19 +101,46 @@ pub async fn save(conn: &Conn, letters: &[DeadLetter]) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Open letters, the newest first, after (that is, older than) the one named.
+/// Letters, the newest first, after (that is, older than) the one named.
 ///
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn list(
     conn: &Conn,
     filter: &Filter,
+    shown: Shown,
     after: Option<Uuid>,
     limit: i64,
+) -> Result<Vec<Kept>, DbError> {
+    let Filter { kind, source, fingerprint, .. } = filter;
+    let is_open = match shown {
+        Shown::Open => Some(true),
+        Shown::Resolved => Some(false),
+        Shown::All => None,
+    };
+    let ids = ids(filter);
+    let params: [&(dyn ToSql + Sync); 7] =
+        [&is_open, kind, source, fingerprint, &ids, &after, &limit];
+    conn.rows(LIST, &params).await?.iter().map(kept).collect()
+}
+
+/// Open letters that died until `until`, the oldest first, after the one named; nobody else gets
+/// at them until the transaction ends.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn take(
+    tx: &Conn,
+    filter: &Filter,
+    after: Option<DeadLetterId>,
+    until: Timestamp,
+    limit: i64,
 ) -> Result<Vec<DeadLetter>, DbError> {
-    let Filter { kind, source, fingerprint } = filter;
-    let rows = conn.rows(LIST, &[kind, source, fingerprint, &after, &limit]).await?;
-    rows.iter().map(letter).collect()
+    let Filter { kind, source, fingerprint, .. } = filter;
+    let (ids, after) = (ids(filter), after.map(|id| id.0));
+    let params: [&(dyn ToSql + Sync); 7] =
+        [kind, source, fingerprint, &ids, &after, &until, &limit];
+    tx.rows(TAKE, &params).await?.iter().map(letter).collect()
 }
 
 /// Those of the messages (by their ids) that have an open letter from one of the sources.
@@ -117,7 +161,7 @@ pub async fn open(
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn groups(conn: &Conn, filter: &Filter, limit: i64) -> Result<Vec<Group>, DbError> {
-    let Filter { kind, source, fingerprint } = filter;
+    let Filter { kind, source, fingerprint, .. } = filter;
     let rows = conn.rows(GROUPS, &[kind, source, fingerprint, &limit]).await?;
     rows.iter()
         .map(|row| {
@@ -135,41 +179,36 @@ pub async fn groups(conn: &Conn, filter: &Filter, limit: i64) -> Result<Vec<Grou
         .collect()
 }
 
-/// A letter and whether it is open.
+/// A letter.
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn find(conn: &Conn, id: DeadLetterId) -> Result<Option<(DeadLetter, bool)>, DbError> {
-    one(conn, FIND, id).await
+pub async fn find(conn: &Conn, id: DeadLetterId) -> Result<Option<Kept>, DbError> {
+    conn.row(FIND, &[&id.0]).await?.as_ref().map(kept).transpose()
 }
 
 /// The same, kept from others until the transaction ends.
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn lock(tx: &Conn, id: DeadLetterId) -> Result<Option<(DeadLetter, bool)>, DbError> {
-    one(tx, LOCK, id).await
+pub async fn lock(tx: &Conn, id: DeadLetterId) -> Result<Option<Kept>, DbError> {
+    tx.row(LOCK, &[&id.0]).await?.as_ref().map(kept).transpose()
 }
 
-/// Closes letters that are sent again, and says how many were open.
+/// Closes open letters, and says how many were open.
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn mark_redriven(
+pub async fn resolve(
     tx: &Conn,
-    ids: &[DeadLetterId],
-    now: Timestamp,
+    letters: &[DeadLetterId],
+    resolved: &Resolved,
 ) -> Result<u64, DbError> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    tx.run(REDRIVEN, &[&ids, &now]).await
-}
-
-/// Drops an open letter for good and says whether there was one.
-///
-/// # Errors
-/// When PostgreSQL is away.
-pub async fn remove(tx: &Conn, id: DeadLetterId) -> Result<bool, DbError> {
-    Ok(tx.run(DROP, &[&id.0]).await? > 0)
+    let letters: Vec<Uuid> = letters.iter().map(|id| id.0).collect();
+    let Resolved { how, at, by, note, replaced_by } = resolved;
+    let (how, by) = (how.name(), by.map(|id| id.0));
+    let replaced_by = replaced_by.map(|id| id.to_string());
+    tx.run(RESOLVE, &[&letters, &how, at, &by, note, &replaced_by]).await
 }
 
 /// Counts open letters.
@@ -177,30 +216,53 @@ pub async fn remove(tx: &Conn, id: DeadLetterId) -> Result<bool, DbError> {
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn count(conn: &Conn, filter: &Filter) -> Result<i64, DbError> {
-    let Filter { kind, source, fingerprint } = filter;
-    match conn.row(COUNT, &[kind, source, fingerprint]).await? {
+    let Filter { kind, source, fingerprint, .. } = filter;
+    match conn.row(COUNT, &[kind, source, fingerprint, &ids(filter)]).await? {
         Some(row) => Ok(row.try_get("letters")?),
         None => Ok(0),
     }
 }
 
-async fn one(
-    conn: &Conn,
-    sql: &'static str,
-    id: DeadLetterId,
-) -> Result<Option<(DeadLetter, bool)>, DbError> {
-    let Some(row) = conn.row(sql, &[&id.0]).await? else { return Ok(None) };
-    let redriven_at: Option<Timestamp> = row.try_get("redriven_at")?;
-    Ok(Some((letter(&row)?, redriven_at.is_none())))
+/// Forgets up to `limit` letters that were closed before `before`.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn prune(conn: &Conn, before: Timestamp, limit: i64) -> Result<u64, DbError> {
+    conn.run(PRUNE, &[&before, &limit]).await
 }
 
-fn letter(row: &tokio_postgres::Row) -> Result<DeadLetter, DbError> {
+fn ids(filter: &Filter) -> Vec<Uuid> {
+    filter.ids.iter().map(|id| id.0).collect()
+}
+
+fn kept(row: &Row) -> Result<Kept, DbError> {
+    let resolution: Option<&str> = row.try_get("resolution")?;
+    let at: Option<Timestamp> = row.try_get("resolved_at")?;
+    let resolved = match resolution.zip(at) {
+        Some((how, at)) => Some(Resolved {
+            how: Resolution::parse(how).ok_or_else(|| corrupt("resolution", how))?,
+            at,
+            by: row.try_get::<_, Option<Uuid>>("resolved_by")?.map(UserId),
+            note: row.try_get("note")?,
+            replaced_by: row
+                .try_get::<_, Option<&str>>("replaced_by")?
+                .map(|id| id.parse().map_err(|_| corrupt("replaced_by", id)))
+                .transpose()?
+                .map(MessageId),
+        }),
+        None => None,
+    };
+    let copy_of: Option<Uuid> = row.try_get("copy_of")?;
+    Ok(Kept { letter: letter(row)?, resolved, copy_of: copy_of.map(DeadLetterId) })
+}
+
+fn corrupt(column: &'static str, value: &str) -> DbError {
+    DbError::Corrupt { table: "dead_letters", column, value: value.to_owned() }
+}
+
+fn letter(row: &Row) -> Result<DeadLetter, DbError> {
     let message_id: &str = row.try_get("message_id")?;
-    let message_id = message_id.parse().map_err(|_| DbError::Corrupt {
-        table: "dead_letters",
-        column: "message_id",
-        value: message_id.to_owned(),
-    })?;
+    let message_id = message_id.parse().map_err(|_| corrupt("message_id", message_id))?;
     Ok(DeadLetter {
         id: DeadLetterId(row.try_get("id")?),
         source: row.try_get("source")?,

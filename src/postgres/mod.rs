@@ -29,9 +29,11 @@ pub mod organization;
 pub mod outbox;
 pub mod pool;
 pub mod rating;
+pub mod redrive;
 pub mod refresh_token;
 pub mod rehearsal;
 pub mod seat_map;
+pub mod stream_lease;
 pub mod vitals;
 
 use std::ops::Deref;

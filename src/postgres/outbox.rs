@@ -64,11 +64,15 @@ const RELEASE: &str = "UPDATE outbox o SET lease_until = NULL
     FROM unnest($1::bigint[], $2::bigint[]) AS m (seq, fence)
     WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL";
 const FAIL: &str = "UPDATE outbox o SET attempts = o.attempts + 1, lease_until = NULL,
-        last_error = m.error, next_attempt_at = m.next_attempt_at, dead_at = m.dead_at
+        last_error = m.error, next_attempt_at = m.next_attempt_at, dead_at = m.dead_at,
+        failed_at = $6
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[])
          AS m (seq, fence, error, next_attempt_at, dead_at)
     WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL
     RETURNING o.seq";
+const HURRY: &str = "UPDATE outbox SET next_attempt_at = NULL
+    WHERE lane = $1 AND sent_at IS NULL AND dead_at IS NULL AND attempts > 0 AND seq > 0
+      AND next_attempt_at IS NOT NULL";
 const BEFORE_ALL: &str =
     "SELECT coalesce(min(seq), 1) - 1 AS seq FROM outbox WHERE created_at >= $1";
 const AFTER: &str = "SELECT seq, id, type, created_at, sent_at, dead_at FROM outbox
@@ -390,14 +394,23 @@ pub async fn release(conn: &Conn, messages: &[&Claimed]) -> Result<(), DbError> 
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn fail(conn: &Conn, failures: &[Failure]) -> Result<Vec<i64>, DbError> {
+pub async fn fail(conn: &Conn, failures: &[Failure], now: Timestamp) -> Result<Vec<i64>, DbError> {
     let seqs: Vec<i64> = failures.iter().map(|failure| failure.seq).collect();
     let fences: Vec<i64> = failures.iter().map(|failure| failure.fence).collect();
     let errors: Vec<&str> = failures.iter().map(|failure| failure.error.as_str()).collect();
     let next: Vec<_> = failures.iter().map(|failure| failure.next_attempt_at).collect();
     let dead: Vec<_> = failures.iter().map(|failure| failure.dead_at).collect();
-    let rows = conn.rows(FAIL, &[&seqs, &fences, &errors, &next, &dead]).await?;
+    let rows = conn.rows(FAIL, &[&seqs, &fences, &errors, &next, &dead, &now]).await?;
     rows.iter().map(|row| Ok(row.try_get("seq")?)).collect()
+}
+
+/// Makes failed publications due at once, and says how many: whoever starts tries them again
+/// (S2.53).
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn hurry(conn: &Conn, lane: Lane) -> Result<u64, DbError> {
+    conn.run(HURRY, &[&lane.name()]).await
 }
 
 /// The place before the first message that was written at `since` or later.

@@ -9,7 +9,7 @@ const BACKLOG: &str = "SELECT
     (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL) AS unsent,
     (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL AND attempts > 0)
         AS failing,
-    (SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL) AS dead,
+    (SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL) AS dead,
     (SELECT created_at FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL AND seq > 0
         ORDER BY seq LIMIT 1) AS oldest";
 

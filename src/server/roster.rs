@@ -1,6 +1,8 @@
 //! The roster: every long-lived task, in the order in which they start, with its name, what
 //! happens when it fails, when it stops, and how long it rests.
 
+mod bus;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::actors::notification_consumer::NotificationConsumer;
 use crate::actors::outbox_relay::OutboxRelay;
 use crate::actors::pace::Pace;
 use crate::actors::reconciler::Reconciler;
+use crate::actors::redriver::Redriver;
 use crate::actors::seat_hub::SeatHub;
 use crate::actors::stock_publisher::StockPublisher;
 use crate::actors::supervisor::Supervisor;
@@ -34,6 +37,7 @@ use crate::app::bookings::show::Notice;
 use crate::app::events::complete;
 use crate::app::integrity::epoch;
 use crate::app::messages::consume::Inbox;
+use crate::app::messages::dead_letters::DeadLetters;
 use crate::app::messages::relay::Outbox;
 use crate::app::seat_rooms::guard;
 use crate::config::Role;
@@ -51,6 +55,8 @@ const RUNG: Duration = Duration::from_secs(1);
 const EXPIRY: Duration = Duration::from_millis(250);
 /// How often queues and cancelled events are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How often jobs that send dead letters again are gone on with.
+const REDRIVE: Duration = Duration::from_millis(200);
 /// How long a consumer rests without messages.
 const IDLE: Duration = Duration::from_millis(5);
 /// Who deal with what the consumers receive: one gathers while another commits.
@@ -75,6 +81,8 @@ pub fn start(
     if app.config.plays(Role::Workers) {
         workers(supervisor, app);
         messages(supervisor, app)?;
+        let rate = app.config.relay.busy_rate_per_second;
+        bus::start(supervisor, app, || Pace::new(app.wakes.busy.clone(), app.clock.clone(), rate))?;
         cleanup(supervisor, app);
     } else {
         // Elsewhere somebody reconciles, but whether this Redis is still the same one is for every
@@ -189,8 +197,8 @@ fn workers(supervisor: &Supervisor, app: &App) {
         WaitlistSweeper::new(handles.clone())
     });
     let handles = app.clone();
-    enter(supervisor, duty_of("hold-sweeper", &Wake::default(), EXPIRY), move || HoldSweeper {
-        app: handles.clone(),
+    enter(supervisor, duty_of("hold-sweeper", &app.wakes.hold_sweeper, EXPIRY), move || {
+        HoldSweeper { app: handles.clone() }
     });
     let handles = app.clone();
     enter(supervisor, duty_of("reconciler", &app.wakes.reconciler, tick), move || {
@@ -221,6 +229,10 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
         }
     });
     lost_mail(supervisor, app, &db, pace());
+    let handles = app.clone();
+    enter(supervisor, duty("redriver", Phase::Workers, Wake::default(), REDRIVE), move || {
+        Redriver { letters: DeadLetters::from(&handles) }
+    });
     let inbox = Inbox::new(app, db);
     let consumers_pace = pace();
     for index in 0..workers {

@@ -32,7 +32,7 @@ const MEND: &str = "DROP TRIGGER broken ON notifications; DROP FUNCTION broken()
 
 /// Until there are so many open letters.
 async fn letters(server: &TestServer, wanted: i64) {
-    let open = "SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL";
+    let open = "SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL";
     eventually(SOON, || async {
         let found = server.count(open).await;
         if found == wanted { Ok(()) } else { Err(format!("{found} letters")) }
@@ -120,7 +120,7 @@ async fn an_operator_lists_shows_redrives_and_drops_at_the_command_line() {
     })
     .await;
     let audit = "SELECT count(*) FROM audit_log WHERE actor_id IS NULL
-        AND action IN ('dead_letter.redriven', 'dead_letter.dropped')";
+        AND action IN ('dead_letter.redriven', 'dead_letter.discarded')";
     assert_eq!(server.count(audit).await, 4);
     server.finish().await;
 }

@@ -300,7 +300,7 @@ async fn who_is_given_up_can_be_redriven_once_the_cause_is_mended() {
         (&json!(5), &json!(5), &json!(true))
     );
     assert_eq!(
-        server.count("SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL").await,
+        server.count("SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL").await,
         5
     );
     let none = json!({"filter": {"type": "booking_confirmed"}});
@@ -319,7 +319,7 @@ async fn who_is_given_up_can_be_redriven_once_the_cause_is_mended() {
         Ok(())
     })
     .await;
-    for bad in [json!({"limit": 0}), json!({"rate_per_second": 0}), json!({"limit": 1001})] {
+    for bad in [json!({"limit": 0}), json!({"rate_per_second": 0}), json!({"limit": 1_000_001})] {
         let pointer = format!("/{}", bad.as_object().unwrap().keys().next().unwrap());
         post("/redrive", bad).await.invalid(&[pointer.as_str()]);
     }

@@ -1,15 +1,23 @@
-//! Looking at messages that died, and dropping those that nobody needs.
+//! Looking at messages that died, dropping those that nobody needs, and putting others in their
+//! place. What was done stays with the letter, and is in the audit log.
 
-use serde_json::json;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::publish::aggregate;
+use super::registry::{Registry, partition_key};
 use crate::app::{App, Origin, Page, Result};
-use crate::clock::Clock;
-use crate::domain::dead_letter::{DeadLetter, Filter, Group};
-use crate::domain::ids::{DeadLetterId, UserId};
+use crate::clock::{Clock, Ids};
+use crate::domain::dead_letter::{
+    DeadLetter, FailedEvent, Filter, Group, Kept, Resolution, Resolved, Shown,
+};
+use crate::domain::ids::{DeadLetterId, MessageId, UserId};
+use crate::domain::message::{Defect, Lane};
 use crate::domain::refusal::Refusal;
-use crate::postgres::{Db, audit, dead_letter};
-use crate::wake::Wake;
+use crate::postgres::outbox::{self, RawMessage};
+use crate::postgres::{Conn, Db, audit, dead_letter, redrive};
+use crate::wake::Wakes;
 
 /// Most groups in one answer.
 const GROUPS_MAX: i64 = 100;
@@ -19,35 +27,47 @@ const GROUPS_MAX: i64 = 100;
 pub struct DeadLetters {
     pub(super) db: Db,
     pub(super) clock: Clock,
-    pub(super) relay: Wake,
+    pub(super) ids: Ids,
+    pub(super) registry: Registry,
+    wakes: Wakes,
 }
+
+/// Who does something, and from where. `None` is somebody at the command line.
+pub type By<'a> = (Option<UserId>, &'a Origin);
 
 impl From<&App> for DeadLetters {
     fn from(app: &App) -> Self {
-        let relay = app.wakes.outbox_relay.clone();
-        Self { db: app.db.clone(), clock: app.clock.clone(), relay }
+        Self {
+            db: app.db.clone(),
+            clock: app.clock.clone(),
+            ids: app.ids,
+            registry: app.registry.clone(),
+            wakes: app.wakes.clone(),
+        }
     }
 }
 
 impl DeadLetters {
     /// Those in this database.
-    pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock, relay: Wake::default() }
+    pub fn new(db: Db, clock: Clock, registry: Registry) -> Self {
+        Self { db, clock, ids: Ids, registry, wakes: Wakes::default() }
     }
 
-    /// A page of open letters, the newest first.
+    /// A page of letters, the newest first.
     ///
     /// # Errors
     /// When PostgreSQL is away.
     pub async fn list(
         &self,
         filter: &Filter,
+        shown: Shown,
         after: Option<Uuid>,
         limit: i64,
-    ) -> Result<Page<DeadLetter>> {
+    ) -> Result<Page<Kept>> {
         let conn = self.db.get().await?;
-        let items = dead_letter::list(&conn, filter, after, limit.saturating_add(1)).await?;
-        Ok(Page::cut(items, limit, |letter| letter.id.to_string()))
+        let more = limit.saturating_add(1);
+        let items = dead_letter::list(&conn, filter, shown, after, more).await?;
+        Ok(Page::cut(items, limit, |kept| kept.letter.id.to_string()))
     }
 
     /// Open letters by what they died of; the hundred largest groups.
@@ -58,39 +78,199 @@ impl DeadLetters {
         Ok(dead_letter::groups(&*self.db.get().await?, filter, GROUPS_MAX).await?)
     }
 
-    /// One letter, and whether it is open.
+    /// One letter.
     ///
     /// # Errors
     /// [`Refusal::NotFound`].
-    pub async fn show(&self, id: DeadLetterId) -> Result<(DeadLetter, bool)> {
+    pub async fn show(&self, id: DeadLetterId) -> Result<Kept> {
         let found = dead_letter::find(&*self.db.get().await?, id).await?;
         Ok(found.ok_or(Refusal::NotFound("dead letter"))?)
     }
 
-    /// Drops an open letter for good. `actor` is `None` for somebody at the command line.
+    /// A page of publications that failed, those that are tried again and those given up, the
+    /// newest messages first.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`], or [`Refusal::AlreadyRedriven`] when it was sent again meanwhile.
-    pub async fn remove(
+    /// When PostgreSQL is away.
+    pub async fn failed_events(
         &self,
-        actor: Option<UserId>,
-        origin: &Origin,
-        id: DeadLetterId,
-    ) -> Result<()> {
+        kind: Option<&str>,
+        after: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Page<FailedEvent>> {
+        let conn = self.db.get().await?;
+        let items = redrive::failed_events(&conn, kind, after, limit.saturating_add(1)).await?;
+        Ok(Page::cut(items, limit, |event| event.id.to_string()))
+    }
+
+    /// Discards an open letter for good, perhaps with a reason.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] also when it was discarded before, or [`Refusal::AlreadyRedriven`]
+    /// when it was sent again meanwhile.
+    pub async fn discard(&self, by: By<'_>, id: DeadLetterId, note: Option<String>) -> Result<()> {
         let tx = self.db.begin().await?;
-        let found = dead_letter::lock(&tx, id).await?;
-        let (letter, is_open) = found.ok_or(Refusal::NotFound("dead letter"))?;
-        if !is_open {
-            return Err(Refusal::AlreadyRedriven.into());
+        let kept = dead_letter::lock(&tx, id).await?;
+        let kept = kept.ok_or(Refusal::NotFound("dead letter"))?;
+        if kept.resolved.as_ref().is_some_and(|end| end.how == Resolution::Discarded) {
+            return Err(Refusal::NotFound("dead letter").into());
         }
-        dead_letter::remove(&tx, id).await?;
-        let detail = json!({
-            "message_id": letter.message_id.0, "type": letter.kind, "source": letter.source,
-            "reason": letter.reason, "payload": letter.payload,
-        });
-        let (now, action, subject) = (self.clock.now(), "dead_letter.dropped", id.to_string());
-        let request = Some(origin.correlation_id.as_str());
-        audit::append(&tx, now, actor, action, &subject, request, Some(&detail)).await?;
+        let letter = open(kept)?;
+        self.resolve(&tx, by, &letter, Resolution::Discarded, note, None).await?;
         Ok(tx.commit().await?)
     }
+
+    /// Puts a message with other data in the place of a letter's: it has an id of its own, and
+    /// each of them names the other.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::AlreadyRedriven`], or [`Refusal::Invalid`] when the data
+    /// does not fit the message's type.
+    pub async fn copy(
+        &self,
+        tx: &Conn,
+        by: By<'_>,
+        id: DeadLetterId,
+        data: Value,
+        note: Option<String>,
+    ) -> Result<Kept> {
+        let kept = dead_letter::lock(tx, id).await?;
+        let letter = open(kept.ok_or(Refusal::NotFound("dead letter"))?)?;
+        let copy = MessageId(self.ids.uuid());
+        let (payload, aggregate_id) = match Lane::of(&letter.kind) {
+            Lane::Bus => {
+                let made = self.registry.replace(&letter.kind, letter.message_id, copy, data)?;
+                (made.payload, aggregate(&made.partition_key, copy))
+            }
+            Lane::Mail => (mail(&letter, &data)?, copy.0),
+        };
+        let message = RawMessage {
+            id: copy,
+            aggregate_id,
+            kind: letter.kind.clone(),
+            payload,
+            correlation_id: correlation_id(&letter, by.1),
+            traceparent: letter.traceparent.clone(),
+            created_at: self.clock.now(),
+            not_before: None,
+            lane: Lane::of(&letter.kind),
+        };
+        outbox::append_raw(tx, &[message]).await?;
+        let resolved = self.resolve(tx, by, &letter, Resolution::Copied, note, Some(copy)).await?;
+        Ok(Kept { letter, resolved: Some(resolved), copy_of: None })
+    }
+
+    /// The same in a transaction of its own, with data as JSON text.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn copy_now(
+        &self,
+        by: By<'_>,
+        id: DeadLetterId,
+        data: &str,
+        note: Option<String>,
+    ) -> Result<Kept> {
+        let data = serde_json::from_str(data)
+            .map_err(|error| Refusal::invalid("/data", "not_json", error.to_string()))?;
+        let tx = self.db.begin().await?;
+        let kept = self.copy(&tx, by, id, data, note).await?;
+        tx.commit().await?;
+        self.ring();
+        Ok(kept)
+    }
+
+    /// Closes a letter and says so in the audit log.
+    async fn resolve(
+        &self,
+        tx: &Conn,
+        (actor, origin): By<'_>,
+        letter: &DeadLetter,
+        how: Resolution,
+        note: Option<String>,
+        replaced_by: Option<MessageId>,
+    ) -> Result<Resolved> {
+        let at = self.clock.now();
+        let resolved = Resolved { how, at, by: actor, note, replaced_by };
+        dead_letter::resolve(tx, &[letter.id], &resolved).await?;
+        let mut detail = told(letter);
+        if let Some(members) = detail.as_object_mut() {
+            members.insert("payload".to_owned(), json!(letter.payload));
+            members.insert("note".to_owned(), json!(resolved.note));
+            members.insert("replaced_by".to_owned(), json!(replaced_by.map(|id| id.0)));
+        }
+        let (action, subject) = (format!("dead_letter.{}", how.name()), letter.id.to_string());
+        let request = Some(origin.correlation_id.as_str());
+        audit::append(tx, at, actor, &action, &subject, request, Some(&detail)).await?;
+        Ok(resolved)
+    }
+
+    /// Rings those who send what was written to the outbox.
+    pub fn ring(&self) {
+        self.wakes.outbox_relay.ring();
+        self.wakes.bus_relay.ring();
+    }
+
+    /// What a letter of the bus is sent again with, and by what its order is kept: of today's
+    /// version, whichever it had. `Err`: it would die again.
+    pub(super) fn renew(&self, letter: &DeadLetter) -> std::result::Result<(String, Uuid), Defect> {
+        let unknown = || Defect::new(format!("there is no type {}", letter.kind));
+        let kind = self.registry.find(&letter.kind).ok_or_else(unknown)?;
+        let read: Value = serde_json::from_str(&letter.payload)
+            .map_err(|error| Defect::new(error.to_string()))?;
+        let (version, data) = unwrapped(read, kind.version());
+        let id = letter.message_id;
+        let mut data = self.registry.accept(kind.name, version, id, data)?;
+        let key = partition_key(kind, &data);
+        let sealed = self.registry.seal(kind, id, &mut data);
+        sealed.map_err(|error| Defect::new(error.to_string()))?;
+        Ok((data.to_string(), aggregate(&key, id)))
+    }
+}
+
+/// An open letter, or what is to be said of one that is not.
+pub(super) fn open(kept: Kept) -> std::result::Result<DeadLetter, Refusal> {
+    match kept.resolved {
+        None => Ok(kept.letter),
+        Some(_) => Err(Refusal::AlreadyRedriven),
+    }
+}
+
+/// What the audit log keeps of a letter.
+pub(super) fn told(letter: &DeadLetter) -> Value {
+    json!({
+        "message_id": letter.message_id.0, "type": letter.kind, "source": letter.source,
+        "reason": letter.reason,
+    })
+}
+
+/// The request that caused a message; of one that came from elsewhere, the one that sends it.
+pub(super) fn correlation_id(letter: &DeadLetter, origin: &Origin) -> String {
+    letter.correlation_id.clone().unwrap_or_else(|| origin.correlation_id.clone())
+}
+
+/// Whether a payload is JSON; `RawValue` reads it without making anything of it.
+pub(super) fn is_json(payload: &str) -> bool {
+    serde_json::from_str::<&RawValue>(payload).is_ok()
+}
+
+/// A letter's payload is a message's data, or its whole envelope if the data could not be had.
+fn unwrapped(mut read: Value, current: u32) -> (u32, Value) {
+    if read.get("specversion").is_none() {
+        return (current, read);
+    }
+    let schema = read.get("dataschema").and_then(Value::as_str).unwrap_or_default();
+    let version = schema.rsplit('/').next().and_then(|version| version.parse().ok());
+    let data = read.get_mut("data").map(Value::take).unwrap_or_default();
+    (version.unwrap_or(current), data)
+}
+
+/// A notification's payload says of which type it is.
+fn mail(letter: &DeadLetter, data: &Value) -> Result<String> {
+    let kind = data.get("type").and_then(Value::as_str);
+    if kind != Some(letter.kind.as_str()) {
+        let detail = format!("must be {}", letter.kind);
+        return Err(Refusal::invalid("/type", "wrong_type", detail).into());
+    }
+    Ok(data.to_string())
 }

@@ -1,52 +1,34 @@
 //! Sending dead letters again: a new outbox row with the message's own id, and the service that
 //! gave it up starts counting anew, in one transaction. A letter that keeps dying is not sent
-//! again for ever.
+//! again unless somebody insists, and one that can only die again not at all.
 
-use jiff::Timestamp;
-use serde_json::json;
-use serde_json::value::RawValue;
+use serde_json::Value;
 
 use super::consume::streams;
-use super::dead_letters::DeadLetters;
-use super::later;
-use crate::app::{Error, Origin, Result};
-use crate::domain::dead_letter::{BROKER, DeadLetter, Filter, REDRIVES_MAX, RELAY};
-use crate::domain::ids::{DeadLetterId, UserId};
+use super::dead_letters::{By, DeadLetters, correlation_id, is_json, open, told};
+use crate::app::Result;
+use crate::domain::dead_letter::{
+    BROKER, DeadLetter, Kept, REDRIVES_MAX, RELAY, Resolution, Resolved,
+};
+use crate::domain::ids::DeadLetterId;
 use crate::domain::message::Lane;
 use crate::domain::processing::ServiceContext;
 use crate::domain::refusal::Refusal;
+use crate::postgres::inbox::{self, Key};
 use crate::postgres::outbox::{self, RawMessage};
-use crate::postgres::{Conn, audit, dead_letter, inbox};
+use crate::postgres::{Conn, audit, dead_letter};
 
-/// Most letters sent again by one call.
-pub const LIMIT_MAX: i64 = 1000;
+/// Why a letter is not worth sending again: a stable code, and for people.
+pub type Hopeless = (&'static str, String);
 
-/// Which letters, how many, how fast.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Which.
-    pub filter: Filter,
-    /// At most so many, the newest first; up to [`LIMIT_MAX`].
-    pub limit: i64,
-    /// Not more than so many a second.
-    pub rate_per_second: u32,
-    /// Only tell what would be done.
-    pub dry_run: bool,
-}
-
-/// What was done, or would be.
-#[derive(Clone, Debug, Default)]
-pub struct Redriven {
-    /// Open letters that the filter means, also those beyond the limit.
-    pub matched: i64,
-    /// Sent again.
-    pub redriven: Vec<DeadLetterId>,
-    /// Not sent again, and why.
-    pub refused: Vec<(DeadLetterId, &'static str)>,
+/// A letter that can be sent again, and what it becomes.
+pub(super) struct Ready {
+    letter: DeadLetter,
+    message: RawMessage,
 }
 
 impl DeadLetters {
-    /// Sends one letter again and answers it. `actor` is `None` for somebody at the command line.
+    /// Sends one letter again and answers it; `force` sends also one that was sent too often.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::AlreadyRedriven`], or [`Refusal::Invalid`] when sending
@@ -54,140 +36,122 @@ impl DeadLetters {
     pub async fn redrive(
         &self,
         tx: &Conn,
-        actor: Option<UserId>,
-        origin: &Origin,
+        by: By<'_>,
         id: DeadLetterId,
-    ) -> Result<DeadLetter> {
-        let found = dead_letter::lock(tx, id).await?;
-        let (letter, is_open) = found.ok_or(Refusal::NotFound("dead letter"))?;
-        if !is_open {
-            return Err(Refusal::AlreadyRedriven.into());
-        }
-        if let Some((code, detail)) = hopeless(&letter) {
-            return Err(Refusal::invalid("/id", code, detail).into());
-        }
-        let now = self.clock.now();
-        send(tx, (actor, origin), &letter, now, None).await?;
-        Ok(DeadLetter { redrives: letter.redrives.saturating_add(1), ..letter })
+        force: bool,
+    ) -> Result<Kept> {
+        let kept = dead_letter::lock(tx, id).await?;
+        let letter = open(kept.ok_or(Refusal::NotFound("dead letter"))?)?;
+        let ready = self.ready(letter.clone(), by, force).map_err(refusal)?;
+        let resolved = self.send(tx, by, &[ready]).await?;
+        let redrives = letter.redrives.saturating_add(1);
+        let letter = DeadLetter { redrives, ..letter };
+        Ok(Kept { letter, resolved: Some(resolved), copy_of: None })
     }
 
     /// The same in a transaction of its own.
     ///
     /// # Errors
     /// The same.
-    pub async fn redrive_now(
-        &self,
-        actor: Option<UserId>,
-        origin: &Origin,
-        id: DeadLetterId,
-    ) -> Result<DeadLetter> {
+    pub async fn redrive_now(&self, by: By<'_>, id: DeadLetterId, force: bool) -> Result<Kept> {
         let tx = self.db.begin().await?;
-        let letter = self.redrive(&tx, actor, origin, id).await?;
+        let kept = self.redrive(&tx, by, id, force).await?;
         tx.commit().await?;
-        self.relay.ring();
-        Ok(letter)
+        self.ring();
+        Ok(kept)
     }
 
-    /// Sends letters again, each in a transaction of its own and spread over time by the rate.
+    /// Says what [`DeadLetters::redrive`] would, and does nothing.
     ///
     /// # Errors
-    /// When PostgreSQL is away; what was sent until then stays so, and the call can be repeated.
-    pub async fn redrive_all(
+    /// The same.
+    pub async fn try_redrive(&self, by: By<'_>, id: DeadLetterId, force: bool) -> Result<Kept> {
+        let kept = self.show(id).await?;
+        self.ready(open(kept.clone())?, by, force).map_err(refusal)?;
+        Ok(kept)
+    }
+
+    /// What a letter becomes when it is sent again.
+    pub(super) fn ready(
         &self,
-        actor: Option<UserId>,
-        origin: &Origin,
-        plan: &Plan,
-    ) -> Result<Redriven> {
-        let conn = self.db.get().await?;
-        let matched = dead_letter::count(&conn, &plan.filter).await?;
-        let limit = plan.limit.clamp(1, LIMIT_MAX);
-        let letters = dead_letter::list(&conn, &plan.filter, None, limit).await?;
-        drop(conn);
-        let mut done = Redriven { matched, ..Redriven::default() };
-        let now = self.clock.now();
-        let gap_us = 1_000_000 / u64::from(plan.rate_per_second.max(1));
-        for letter in letters {
-            if let Some((_, detail)) = hopeless(&letter) {
-                done.refused.push((letter.id, detail));
-                continue;
-            }
-            let nth = u64::try_from(done.redriven.len()).unwrap_or(u64::MAX);
-            let not_before = later(now, nth.saturating_mul(gap_us) / 1000);
-            if plan.dry_run || self.again((actor, origin), letter.id, not_before).await? {
-                done.redriven.push(letter.id);
-            }
+        letter: DeadLetter,
+        (_, origin): By<'_>,
+        force: bool,
+    ) -> std::result::Result<Ready, Hopeless> {
+        if letter.redrives >= REDRIVES_MAX && !force {
+            let detail = "was sent again too often: mend the cause, force it or drop it";
+            return Err(("redrive_loop", detail.to_owned()));
         }
-        self.relay.ring();
-        Ok(done)
-    }
-
-    /// Sends a letter again unless somebody dealt with it meanwhile.
-    async fn again(
-        &self,
-        by: (Option<UserId>, &Origin),
-        id: DeadLetterId,
-        not_before: Timestamp,
-    ) -> Result<bool> {
-        let tx = self.db.begin().await?;
-        let Some((letter, true)) = dead_letter::lock(&tx, id).await? else {
-            tx.rollback().await?;
-            return Ok(false);
+        if !is_json(&letter.payload) {
+            let detail = "its payload is not JSON, so it would die again: drop it";
+            return Err(("not_json", detail.to_owned()));
+        }
+        let lane = Lane::of(&letter.kind);
+        let (payload, aggregate_id) = match lane {
+            // Its place in the order is lost anyway, and it must not keep others back.
+            Lane::Mail => (letter.payload.clone(), letter.message_id.0),
+            Lane::Bus => self.renew(&letter).map_err(|defect| {
+                let why = defect.reason();
+                ("does_not_fit", format!("{why}: it would die again, send an edited copy"))
+            })?,
         };
-        send(&tx, by, &letter, self.clock.now(), Some(not_before)).await?;
-        tx.commit().await?;
-        Ok(true)
+        let message = RawMessage {
+            id: letter.message_id,
+            aggregate_id,
+            kind: letter.kind.clone(),
+            payload,
+            correlation_id: correlation_id(&letter, origin),
+            traceparent: letter.traceparent.clone(),
+            created_at: self.clock.now(),
+            not_before: None,
+            lane,
+        };
+        Ok(Ready { letter, message })
+    }
+
+    /// Sends locked, open letters again.
+    pub(super) async fn send(
+        &self,
+        tx: &Conn,
+        (actor, origin): By<'_>,
+        ready: &[Ready],
+    ) -> Result<Resolved> {
+        let at = self.clock.now();
+        let how = Resolution::Redriven;
+        let resolved = Resolved { how, at, by: actor, note: None, replaced_by: None };
+        let ids: Vec<DeadLetterId> = ready.iter().map(|one| one.letter.id).collect();
+        dead_letter::resolve(tx, &ids, &resolved).await?;
+        let messages: Vec<RawMessage> = ready.iter().map(|one| one.message.clone()).collect();
+        outbox::append_raw(tx, &messages).await?;
+        let given_up: Vec<(Key, &str)> = ready.iter().flat_map(|one| keys(&one.letter)).collect();
+        inbox::reset(tx, &given_up).await?;
+        let changed: Vec<(String, Value)> = ready.iter().map(|one| noted(&one.letter)).collect();
+        let request = Some(origin.correlation_id.as_str());
+        audit::append_all(tx, at, actor, "dead_letter.redriven", request, &changed).await?;
+        Ok(resolved)
     }
 }
 
-/// Why a letter is not worth sending again.
-fn hopeless(letter: &DeadLetter) -> Option<(&'static str, &'static str)> {
-    if letter.redrives >= REDRIVES_MAX {
-        return Some(("redrive_loop", "was sent again too often: mend the cause or drop it"));
-    }
-    // `RawValue` reads JSON without making anything of it.
-    if serde_json::from_str::<&RawValue>(&letter.payload).is_err() {
-        return Some(("not_json", "its payload is not JSON, so it would die again: drop it"));
-    }
-    None
-}
-
-async fn send(
-    tx: &Conn,
-    (actor, origin): (Option<UserId>, &Origin),
-    letter: &DeadLetter,
-    now: Timestamp,
-    not_before: Option<Timestamp>,
-) -> Result<()> {
-    if dead_letter::mark_redriven(tx, &[letter.id], now).await? == 0 {
-        return Err(Error::from(Refusal::AlreadyRedriven));
-    }
-    let correlation_id = letter.correlation_id.clone();
-    let message = RawMessage {
-        id: letter.message_id,
-        // Its place in the order is lost anyway, and it must not keep others back.
-        aggregate_id: letter.message_id.0,
-        kind: letter.kind.clone(),
-        payload: letter.payload.clone(),
-        correlation_id: correlation_id.unwrap_or_else(|| origin.correlation_id.clone()),
-        traceparent: letter.traceparent.clone(),
-        created_at: now,
-        not_before,
-        lane: Lane::of(&letter.kind),
-    };
-    outbox::append_raw(tx, &[message]).await?;
+/// Under what the service that gave a message up remembers it.
+fn keys(letter: &DeadLetter) -> impl Iterator<Item = (Key, &str)> {
     let service = if [RELAY, BROKER].contains(&letter.source.as_str()) {
         ServiceContext::InboxService.name()
     } else {
         letter.source.as_str()
     };
     let revision = letter.message_id.to_string();
-    inbox::reset(tx, service, &streams(&letter.kind), &revision).await?;
-    let detail = json!({
-        "message_id": letter.message_id.0, "type": letter.kind, "source": letter.source,
-        "reason": letter.reason, "redrives": letter.redrives.saturating_add(1),
-    });
-    let (action, subject) = ("dead_letter.redriven", letter.id.to_string());
-    let request = Some(origin.correlation_id.as_str());
-    audit::append(tx, now, actor, action, &subject, request, Some(&detail)).await?;
-    Ok(())
+    let key = move |stream| (Key { stream, revision: revision.clone() }, service);
+    streams(&letter.kind).into_iter().map(key)
+}
+
+fn noted(letter: &DeadLetter) -> (String, Value) {
+    let mut detail = told(letter);
+    if let Some(members) = detail.as_object_mut() {
+        members.insert("redrives".to_owned(), letter.redrives.saturating_add(1).into());
+    }
+    (letter.id.to_string(), detail)
+}
+
+fn refusal((code, detail): Hopeless) -> Refusal {
+    Refusal::invalid("/id", code, detail)
 }

@@ -112,6 +112,15 @@ impl Registry {
         if !compiled.kind.admits(publisher) {
             return Err(Refusal::PublisherNotAllowed);
         }
+        self.fit(compiled, data)
+    }
+
+    /// Whether this data may be published by whoever may publish its type.
+    fn fit<'a>(
+        &self,
+        compiled: &'a Compiled,
+        data: &Value,
+    ) -> std::result::Result<&'a StreamType, Refusal> {
         if data.to_string().len() > self.0.data_max {
             return Err(Refusal::MessageTooLarge { max: self.0.data_max });
         }
@@ -129,9 +138,31 @@ impl Registry {
         publisher: Publisher,
         name: &str,
         id: MessageId,
-        mut data: Value,
+        data: Value,
     ) -> Result<Prepared> {
         let kind = *self.admit(publisher, name, &data)?;
+        self.sealed(kind, id, data)
+    }
+
+    /// The same for a message that takes the place of `old`, whose publisher was checked when that
+    /// was made. What is sealed in `data` was sealed for `old`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn replace(
+        &self,
+        name: &str,
+        old: MessageId,
+        id: MessageId,
+        mut data: Value,
+    ) -> Result<Prepared> {
+        let compiled = self.compiled(name).ok_or(Refusal::UnknownType)?;
+        self.open_sealed(&compiled.kind, old, &mut data)?;
+        let kind = *self.fit(compiled, &data)?;
+        self.sealed(kind, id, data)
+    }
+
+    fn sealed(&self, kind: StreamType, id: MessageId, mut data: Value) -> Result<Prepared> {
         let partition_key = partition_key(&kind, &data);
         self.seal(&kind, id, &mut data).map_err(Error::Fault)?;
         Ok(Prepared { kind, payload: data.to_string(), partition_key })
@@ -193,21 +224,19 @@ impl Registry {
         Ok(())
     }
 
-    /// Opens those fields that are sealed, for somebody who looks at a message or changes a copy
-    /// of it; others stay as they are.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn open_sealed(
+    /// Opens those fields that are sealed; others stay as they are.
+    fn open_sealed(
         &self,
         kind: &StreamType,
         id: MessageId,
         data: &mut Value,
-    ) -> std::result::Result<(), Defect> {
+    ) -> std::result::Result<(), Refusal> {
         for pointer in kind.encrypted {
             if let Some(field) = data.pointer_mut(pointer).filter(|field| is_sealed(field)) {
                 let sealed = field.as_str().unwrap_or_default();
-                *field = self.0.keys.open(id, pointer, sealed)?;
+                let opened = self.0.keys.open(id, pointer, sealed);
+                *field = opened
+                    .map_err(|defect| Refusal::invalid(pointer, "sealed", defect.reason()))?;
             }
         }
         Ok(())

@@ -71,6 +71,14 @@ impl Outbox {
         outbox::claim(&self.db, self.lane, now, lease_until, limit).await
     }
 
+    /// Makes publications that failed due at once: whoever starts tries them again (S2.53).
+    ///
+    /// # Errors
+    /// When PostgreSQL is away.
+    pub async fn hurry(&self) -> Result<u64, DbError> {
+        outbox::hurry(&*self.db.get().await?, self.lane).await
+    }
+
     /// Gives claimed messages back; nothing counts against them.
     ///
     /// # Errors
@@ -143,7 +151,7 @@ impl Outbox {
             }
         }
         let tx = self.db.begin().await?;
-        let ours = outbox::fail(&tx, &failures).await?;
+        let ours = outbox::fail(&tx, &failures, now).await?;
         letters.retain(|(seq, _)| ours.contains(seq));
         let letters: Vec<DeadLetter> = letters.into_iter().map(|(_, letter)| letter).collect();
         dead_letter::save(&tx, &letters).await?;
