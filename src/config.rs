@@ -164,6 +164,12 @@ section!(
         read_max: usize,
         claim_idle_ms: u64,
         answer_timeout_ms: u64,
+        also_publish_to: Option<Provider>,
+        attempts_max: u32,
+        retry_delay_ms: u64,
+        retry_delay_max_ms: u64,
+        stream_lease_ms: u64,
+        max_length: u64,
     }
 );
 section!(

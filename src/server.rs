@@ -31,6 +31,7 @@ use crate::app::messages::registry::Registry;
 use crate::app::messages::seal::Keyring;
 use crate::app::seat_rooms::Rooms;
 use crate::app::{App, vitals};
+use crate::bus;
 use crate::clock::{Clock, Ids};
 use crate::config::{Config, Role};
 use crate::http::Door;
@@ -293,7 +294,9 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
     let supervisor = Supervisor::new(clock.clone(), ids, pulse.clone());
     let timeout = Duration::from_millis(config.booking.answer_timeout_ms);
     let (desk, lanes) = Desk::new(config.booking.lanes, config.booking.queue_max, timeout);
+    let registry = Registry::new(Keyring::new(&config.seal, &config.auth, ids)?)?;
     let app = App {
+        bus: bus::open(&config, &clock)?,
         db: Db::new(&config.postgres, config.postgres.pool_size)?,
         redis: Redis::new(&config.redis)?,
         desk,
@@ -305,7 +308,7 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
         tokens: AccessTokens::new(&config.auth, clock.clone()),
         revocations: Revocations::default(),
         rooms: Rooms::new(config.sockets.clone()),
-        registry: Registry::new(Keyring::new(&config.seal, &config.auth, ids)?)?,
+        registry,
         clock,
         ids,
         pulse,

@@ -31,14 +31,16 @@ impl Wake {
 /// The doorbells of the actors that others may wake.
 #[derive(Clone, Debug, Default)]
 pub struct Wakes {
-    /// There are rows in the outbox.
+    /// There are rows in the outbox for RabbitMQ.
     pub outbox_relay: Wake,
-    /// There are messages for the bus in the outbox.
+    /// There are rows in the outbox for the bus.
     pub bus_relay: Wake,
     /// Redis lost its memory or an event's view went stale.
     pub reconciler: Wake,
     /// A cancelled event has bookings left.
     pub event_cascade: Wake,
+    /// Seats were let go that somebody may wait for.
+    pub hold_sweeper: Wake,
     /// People are booking.
     pub busy: Busy,
 }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc};
 
 use super::{Actor, Next};
-use crate::app::Origin;
 use crate::app::bookings::desk::{Command, Job, Outcome};
 use crate::app::bookings::gate::{Admitted, HeldSeats};
 use crate::app::bookings::settle::{Aftermath, Settled, Settler};
@@ -81,7 +80,7 @@ impl BookingDesk {
     async fn take(&mut self) -> Admitted {
         let mut all = Admitted::default();
         while let Some((event, held)) = self.again.pop_front() {
-            all.jobs.push(sweep(event));
+            all.jobs.push(Job::sweep(event));
             all.held.insert(event, held);
         }
         let mut queue = self.queue.lock().await;
@@ -154,17 +153,5 @@ impl BookingDesk {
             held.into_iter().for_each(Held::give);
         }
         self.publisher_wake.ring();
-    }
-}
-
-fn sweep(event: EventId) -> Job {
-    let (answer, _) = oneshot::channel();
-    Job {
-        event,
-        command: Command::Sweep,
-        once: None,
-        origin: Origin { correlation_id: format!("sweep-{event}"), traceparent: None },
-        early: None,
-        answer,
     }
 }

@@ -7,15 +7,18 @@ use lapin::Channel;
 
 use super::pace::Pace;
 use super::{Actor, Next};
-use crate::app::messages::recover::Recovery;
+use crate::app::messages::recover::{Duty, Recovery};
 use crate::app::messages::relay::Outbox;
 use crate::config::Config;
+use crate::domain::processing::ServiceContext;
 use crate::rabbit::connection::Link;
 use crate::rabbit::topology::Topology;
 use crate::wake::Wake;
 
 /// Messages looked at in one step.
 const BATCH: usize = 1000;
+/// Who has to have dealt with every message.
+const DUTIES: [Duty; 1] = [(ServiceContext::InboxService, None)];
 
 /// Finds lost messages.
 pub struct LostMail {
@@ -43,7 +46,14 @@ impl LostMail {
         let topology = Topology::new(&rabbit.notifications_queue, &config.inbox.retry_delays_ms);
         let channel = link.channel().await?;
         topology.declare(&channel).await?;
-        Ok(Self { recovery: Recovery::new(outbox), topology, channel, pace, relay, _link: link })
+        Ok(Self {
+            recovery: Recovery::new(outbox, DUTIES.to_vec()),
+            topology,
+            channel,
+            pace,
+            relay,
+            _link: link,
+        })
     }
 }
 

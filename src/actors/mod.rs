@@ -3,6 +3,9 @@
 
 pub mod booking_desk;
 pub mod booking_gate;
+pub mod bus_consumer;
+pub mod bus_keeper;
+pub mod bus_relay;
 pub mod dead_collector;
 pub mod event_cascade;
 pub mod hold_sweeper;

@@ -14,9 +14,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Actor, Next};
 use crate::app::seat_rooms::{self, Feed, Heard, Topic};
-use crate::app::{App, Result};
+use crate::app::{App, Error, Result};
 use crate::domain::ids::EventId;
 use crate::domain::seat_view::{Delta, Fit, SeatView};
+use crate::wake::Lost;
 
 /// A step ends after this long even if nothing happened, so that a stop is noticed.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -254,9 +255,7 @@ impl SeatHub {
             }
             if watch.stale && !watch.loading && watch.load_at <= now {
                 (watch.stale, watch.loading) = (false, true);
-                let (app, event) = (self.app.clone(), *event);
-                self.loads
-                    .push(Box::pin(async move { (event, seat_rooms::look(&app, event).await) }));
+                self.loads.push(Box::pin(read(self.app.clone(), *event)));
             }
         }
     }
@@ -352,6 +351,15 @@ impl SeatHub {
         let latest = Instant::now() + PATIENCE;
         latest.min(self.look_at).min(publish.unwrap_or(latest))
     }
+}
+
+/// Reads seats. It goes on by itself: what it has in hand, such as the turn to connect to Redis,
+/// must not wait until the hub, which may wait for that, looks at it again.
+async fn read(app: App, event: EventId) -> (EventId, Result<SeatView>) {
+    let handles = app.clone();
+    let reading = app.background.run(async move { seat_rooms::look(&handles, event).await });
+    let lost = |lost: Lost| Err(Error::Fault(lost.into()));
+    (event, reading.await.unwrap_or_else(lost))
 }
 
 async fn hear(feed: Option<&mut Feed>) -> anyhow::Result<Heard> {

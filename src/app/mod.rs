@@ -12,6 +12,7 @@ pub mod events;
 pub mod forget;
 pub mod holds;
 pub mod integrity;
+pub mod interests;
 pub mod messages;
 pub mod notifications;
 pub mod once;
@@ -28,6 +29,7 @@ use crate::app::events::board::Board;
 use crate::app::holds::Houses;
 use crate::app::messages::registry::Registry;
 use crate::app::seat_rooms::Rooms;
+use crate::bus::EventBus;
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
 use crate::postgres::Db;
@@ -63,7 +65,9 @@ pub struct App {
     pub tokens: AccessTokens,
     /// Accounts whose access tokens are void before they expire.
     pub revocations: Revocations,
-    /// What may travel on the bus.
+    /// The bus; the ledger is elsewhere.
+    pub bus: Arc<dyn EventBus>,
+    /// What may travel on it.
     pub registry: Registry,
     /// Where people watch them through sockets.
     pub rooms: Rooms,

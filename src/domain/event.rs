@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::ids::{EventId, OrganizationId};
+use super::interest::{InterestCounts, Ratings};
 use super::refusal::{FieldError, Refusal};
 
 /// Largest capacity of one event.
@@ -239,6 +240,10 @@ pub struct Event {
     pub stock: Stock,
     /// Whether it has a seat map, which is read by itself: it is large and rarely needed.
     pub has_seat_map: bool,
+    /// Who is interested, as far as it is counted.
+    pub interest: InterestCounts,
+    /// How it was rated, as far as it is counted.
+    pub ratings: Ratings,
     /// Why it was cancelled, if it was and a reason was given.
     pub cancel_reason: Option<String>,
     /// Since when.

@@ -8,6 +8,7 @@ use super::event::{
     SalesRules, Seating, Stock, WaitlistPolicy,
 };
 use super::ids::{EventId, OrganizationId};
+use super::interest::{InterestCounts, Ratings};
 use super::refusal::{FieldError, Refusal};
 use super::seat_map::SeatMap;
 
@@ -55,6 +56,8 @@ impl EventDraft {
             rules,
             stock: Stock::new(capacity),
             has_seat_map: seat_map.is_some(),
+            interest: InterestCounts::default(),
+            ratings: Ratings::default(),
             cancel_reason: None,
             created_at: now,
             updated_at: now,

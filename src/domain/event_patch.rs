@@ -106,6 +106,7 @@ mod tests {
     use super::*;
     use crate::domain::event::{Description, SalesRules, Stock};
     use crate::domain::ids::{EventId, OrganizationId};
+    use crate::domain::interest::{InterestCounts, Ratings};
     use crate::domain::seat_map::{MappedSeat, SeatRow, Section};
 
     fn at(second: i64) -> Timestamp {
@@ -134,6 +135,8 @@ mod tests {
             },
             stock: Stock::new(2),
             has_seat_map: false,
+            interest: InterestCounts::default(),
+            ratings: Ratings::default(),
             cancel_reason: None,
             created_at: at(0),
             updated_at: at(0),

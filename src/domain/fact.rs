@@ -3,9 +3,10 @@
 
 use uuid::Uuid;
 
+use super::alert::Alert;
 use super::ids::{BookingId, EventId, InvitationId, OrganizationId, UserId};
 
-/// The documented message types (S4.30 to S4.35, and `event_updated` by decision).
+/// The documented message types (S4.30 to S4.35, and `event_updated` and `interest_alert` by decision).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FactKind {
     /// Seats are theirs.
@@ -22,11 +23,13 @@ pub enum FactKind {
     EventUpdated,
     /// They are asked to join an organisation.
     InvitationReceived,
+    /// Others are interested in an event that they run or are interested in themselves.
+    InterestAlert,
 }
 
 impl FactKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::BookingConfirmed,
         Self::BookingWaitlisted,
         Self::WaitlistPromoted,
@@ -34,6 +37,7 @@ impl FactKind {
         Self::EventCancelled,
         Self::EventUpdated,
         Self::InvitationReceived,
+        Self::InterestAlert,
     ];
 
     /// The `type` on the wire.
@@ -46,6 +50,7 @@ impl FactKind {
             Self::EventCancelled => "event_cancelled",
             Self::EventUpdated => "event_updated",
             Self::InvitationReceived => "invitation_received",
+            Self::InterestAlert => "interest_alert",
         }
     }
 
@@ -74,4 +79,6 @@ pub struct Fact {
     pub booking_id: Option<BookingId>,
     /// Which invitation, into which organisation.
     pub invitation: Option<(InvitationId, OrganizationId)>,
+    /// Who is interested, with [`FactKind::InterestAlert`].
+    pub alert: Option<Alert>,
 }

@@ -41,6 +41,8 @@ ids!(
     MessageId,
     /// An entry of somebody's in-app inbox.
     NotificationId,
+    /// An alert in somebody's list.
+    AlertId,
     /// A message that could not be published or processed.
     DeadLetterId,
     /// A job that sends many of those again.

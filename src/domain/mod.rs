@@ -3,9 +3,11 @@
 //! Nouns name the files. A value that exists is valid: private fields, one way in.
 
 pub mod account;
+pub mod alert;
 pub mod audit;
 pub mod best_available;
 pub mod booking;
+pub mod breaker;
 pub mod dead_letter;
 pub mod event;
 pub mod event_draft;
@@ -14,6 +16,8 @@ pub mod fact;
 pub mod generated_map;
 pub mod hold;
 pub mod ids;
+pub mod interaction;
+pub mod interest;
 pub mod inventory;
 pub mod message;
 pub mod notification;

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::alert;
 use super::fact::{Fact, FactKind};
 use super::ids::{BookingId, EventId, MessageId, NotificationId, UserId};
 
@@ -32,9 +33,20 @@ pub struct Notification {
     pub read_at: Option<Timestamp>,
 }
 
-/// Title and text for a fact. `event` and `organization` are their names, if they are known.
-pub fn compose(fact: &Fact, event: Option<&str>, organization: Option<&str>) -> (String, String) {
-    let event = event.unwrap_or("your event");
+/// What those that a fact is about are called, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Called<'a> {
+    /// The event.
+    pub event: Option<&'a str>,
+    /// The organisation.
+    pub organization: Option<&'a str>,
+    /// Whoever is named in an alert.
+    pub actor: Option<&'a str>,
+}
+
+/// Title and text for a fact.
+pub fn compose(fact: &Fact, called: Called<'_>) -> (String, String) {
+    let event = called.event.unwrap_or("your event");
     let seats = seats(fact);
     match fact.kind {
         FactKind::BookingConfirmed => (
@@ -69,11 +81,16 @@ pub fn compose(fact: &Fact, event: Option<&str>, organization: Option<&str>) -> 
             format!("The organiser changed {event}. Please look at its details again."),
         ),
         FactKind::InvitationReceived => {
-            let organization = organization.unwrap_or("an organisation");
+            let organization = called.organization.unwrap_or("an organisation");
             (
                 format!("Invitation to {organization}"),
                 format!("You are invited to join {organization}. Accept or decline as you like."),
             )
+        }
+        FactKind::InterestAlert => {
+            let told = |told| alert::sentence(told, called.actor, event);
+            let body = fact.alert.as_ref().map_or_else(String::new, told);
+            (format!("Interest in {event}"), body)
         }
     }
 }
@@ -121,13 +138,15 @@ mod tests {
             seat_numbers: seat_numbers.to_vec(),
             booking_id: None,
             invitation: None,
+            alert: None,
         }
     }
 
     #[test]
     fn says_how_many_or_which_seats() {
         let text = |seats, numbers: &[u32]| {
-            compose(&fact(FactKind::BookingConfirmed, seats, numbers), Some("Jazz"), None).1
+            let called = Called { event: Some("Jazz"), ..Called::default() };
+            compose(&fact(FactKind::BookingConfirmed, seats, numbers), called).1
         };
         assert_eq!(text(Some(1), &[]), "1 seat for Jazz is yours.");
         assert_eq!(text(Some(2), &[]), "2 seats for Jazz are yours.");

@@ -98,6 +98,12 @@ pub fn kind_of(stream: &str) -> &str {
     inner.map_or(stream, |(kind, _)| kind)
 }
 
+/// The stream that messages of a type of the bus belong to, in this version of its schema (S1.6).
+/// The same whichever broker brought them.
+pub fn bus_stream_name(kind: &str, version: u32) -> String {
+    format!("$et-happening.{kind}.v{version}")
+}
+
 /// How long to wait before attempt number `attempts + 1`, in milliseconds: the delay doubles up to
 /// `cap_ms`, and dice (`jitter`, given the bound it must stay below) pick from all of it, so that
 /// what failed together does not come back together (S2.56).

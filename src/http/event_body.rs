@@ -13,6 +13,7 @@ use crate::domain::event::{
 };
 use crate::domain::event_draft::{self, EventDraft};
 use crate::domain::event_patch::EventPatch;
+use crate::domain::interest::{InterestCounts, Ratings};
 use crate::domain::refusal::{FieldError, FieldErrors, Refusal};
 use crate::domain::seat_map::SeatMap;
 use crate::domain::text;
@@ -270,9 +271,35 @@ fn map(errors: &mut FieldErrors, body: Option<NewSeatMap>) -> Option<SeatMap> {
 /// How many people are interested.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct InterestBody {
+    /// Will come.
     sure: u32,
+    /// May come.
     maybe: u32,
+    /// Want to hear of it.
     interested: u32,
+}
+
+impl From<InterestCounts> for InterestBody {
+    fn from(counts: InterestCounts) -> Self {
+        let InterestCounts { sure, maybe, interested } = counts;
+        Self { sure, maybe, interested }
+    }
+}
+
+/// How people rated it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RatingsBody {
+    /// How many did.
+    count: u32,
+    /// From 1 to 5; null while nobody did.
+    #[schema(example = 4.5)]
+    average: Option<f64>,
+}
+
+impl From<Ratings> for RatingsBody {
+    fn from(ratings: Ratings) -> Self {
+        Self { count: ratings.count, average: ratings.average() }
+    }
 }
 
 /// An event.
@@ -313,7 +340,9 @@ pub struct EventBody {
     reserved_seats: u32,
     /// Parties that wait.
     waitlist_length: u32,
+    /// A moment behind: interests are counted after they are said.
     interest: InterestBody,
+    ratings: RatingsBody,
     cancel_reason: Option<String>,
     #[schema(format = "date-time")]
     created_at: String,
@@ -353,7 +382,8 @@ impl EventBody {
             confirmed_seats: stock.confirmed,
             reserved_seats: stock.reserved,
             waitlist_length: stock.waitlist_length,
-            interest: InterestBody::default(),
+            interest: event.interest.into(),
+            ratings: event.ratings.into(),
             cancel_reason: event.cancel_reason.clone(),
             created_at: rfc3339(event.created_at),
             updated_at: rfc3339(event.updated_at),

@@ -7,6 +7,7 @@ pub mod admin_integrity;
 pub mod admin_messages;
 pub mod admin_redrives;
 pub mod admin_streams;
+pub mod alerts;
 pub mod api_keys;
 pub mod asyncapi;
 pub mod body;
@@ -19,6 +20,7 @@ pub mod events;
 pub mod guard;
 pub mod health;
 pub mod holds;
+pub mod interests;
 pub mod invitations;
 pub mod limits;
 pub mod metrics;
@@ -58,10 +60,12 @@ fn api(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(accounts::routes)
         .configure(admin_audit::routes)
         .configure(admin_integrity::routes)
+        .configure(alerts::routes)
         .configure(api_keys::routes)
         .configure(bookings::routes)
         .configure(events::routes)
         .configure(holds::routes)
+        .configure(interests::routes)
         .configure(invitations::routes)
         .configure(notifications::routes)
         .configure(organizations::routes)

@@ -10,6 +10,7 @@ use super::inventory::{corrupt, int, rules, stock};
 use super::{Conn, DbError, Statements as _};
 use crate::domain::event::{Description, Event, EventStatus, OPEN_END};
 use crate::domain::ids::{EventId, OrganizationId, UserId};
+use crate::domain::interest::{InterestCounts, Ratings};
 
 macro_rules! columns {
     () => {
@@ -18,7 +19,9 @@ macro_rules! columns {
          seat_map IS NOT NULL AS has_seat_map, max_seats_per_booking, waitlist_policy, \
          waitlist_max_bypass, capacity, available_slots, confirmed_seats, reserved_seats, \
          waitlist_length, last_waiting_number, seat_cursor, inventory_version, created_at, \
-         updated_at, version"
+         updated_at, version, \
+         (SELECT ARRAY[s.sure, s.maybe, s.interested, s.ratings, s.rating_sum] \
+          FROM event_stats s WHERE s.event_id = events.id) AS stats"
     };
 }
 
@@ -250,6 +253,7 @@ pub async fn update(conn: &Conn, event: &Event) -> Result<(), DbError> {
 
 /// Reads a row of [`COLUMNS`].
 pub fn from_row(row: &Row) -> Result<Event, DbError> {
+    let (interest, ratings) = stats(row.try_get("stats")?);
     Ok(Event {
         id: EventId(row.try_get("id")?),
         organization_id: OrganizationId(row.try_get("organization_id")?),
@@ -262,11 +266,22 @@ pub fn from_row(row: &Row) -> Result<Event, DbError> {
         rules: rules(row)?,
         stock: stock(row)?,
         has_seat_map: row.try_get("has_seat_map")?,
+        interest,
+        ratings,
         cancel_reason: row.try_get("cancel_reason")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
         version: row.try_get("version")?,
     })
+}
+
+/// What the array of counters says; there is none before anything was counted.
+fn stats(counted: Option<Vec<i64>>) -> (InterestCounts, Ratings) {
+    let counted = counted.unwrap_or_default();
+    let at = |place: usize| counted.get(place).copied().unwrap_or_default();
+    let count = |place| u32::try_from(at(place)).unwrap_or_default();
+    let interest = InterestCounts { sure: count(0), maybe: count(1), interested: count(2) };
+    (interest, Ratings { count: count(3), sum: u64::try_from(at(4)).unwrap_or_default() })
 }
 
 /// The status of that name.

@@ -2,6 +2,7 @@
 //! any number of claimers of a message one gets the row, and a crashed one's claim lapses.
 
 use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
 
 use super::{Conn, DbError, Statements as _};
 use crate::domain::processing::{ProcessingStatus, ServiceContext, kind_of};
@@ -26,6 +27,46 @@ const FIND: &str = "SELECT p.streamName, p.revision, p.processingStatus, p.fence
     CROSS JOIN LATERAL (SELECT * FROM processed_events e
         WHERE e.streamName = k.stream AND e.revision = k.revision AND e.serviceContext = $3
         LIMIT 1) p";
+/// A claim as above, ended with the statement that makes it: for work that is committed with it.
+/// Sorted, so that two that deal with the same messages wait for each other instead of
+/// deadlocking.
+const SETTLE: &str = "WITH settled AS (
+    INSERT INTO processed_events AS p
+    (streamName, revision, serviceContext, processingStatus, processedAt, last_error, dead_at,
+     partition_key)
+    SELECT k.stream, k.revision, $1, k.status, $2, k.error, k.dead_at, k.partition_key
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[])
+         AS k (stream, revision, status, error, dead_at, partition_key) ORDER BY 1, 2
+    ON CONFLICT (streamName, revision, serviceContext) DO UPDATE
+    SET processingStatus = EXCLUDED.processingStatus, processedAt = $2, lease_until = NULL,
+        fence = p.fence + 1, attempts = p.attempts + 1, next_attempt_at = NULL,
+        last_error = EXCLUDED.last_error, dead_at = EXCLUDED.dead_at
+    WHERE (p.processingStatus = 'failed' AND p.dead_at IS NULL
+           AND (p.next_attempt_at IS NULL OR p.next_attempt_at <= $2))
+       OR (p.processingStatus = 'processing'
+           AND (p.lease_until IS NULL OR p.lease_until <= $2))
+    RETURNING streamName, revision, processingStatus, last_error),
+    logged AS (
+        INSERT INTO message_log (at, action, message_id, type, service, detail)
+        SELECT $2, s.processingStatus, s.revision, k.type, $1, s.last_error
+        FROM settled s JOIN unnest($3::text[], $4::text[], $9::text[]) AS k (stream, revision, type)
+          ON s.streamName = k.stream AND s.revision = k.revision)
+    SELECT streamName, revision FROM settled";
+/// The log's line is of the same transaction: nobody has seen it yet.
+const SKIP: &str = "WITH skipped AS (
+        UPDATE processed_events p SET processingStatus = 'skipped', last_error = k.why
+        FROM unnest($2::text[], $3::text[], $4::text[]) AS k (stream, revision, why)
+        WHERE p.streamName = k.stream AND p.revision = k.revision AND p.serviceContext = $1
+        RETURNING p.revision, p.processedAt, p.last_error)
+    UPDATE message_log l SET action = 'skipped', detail = s.last_error FROM skipped s
+    WHERE l.message_id = s.revision AND l.at = s.processedAt AND l.service = $1";
+/// Those that wait for their next attempt, by what their order is kept by. The index is empty
+/// unless something is wrong.
+const WAITING: &str = "SELECT partition_key, revision, next_attempt_at FROM processed_events
+    WHERE serviceContext = $1 AND partition_key = ANY ($2)
+      AND processingStatus = 'failed' AND dead_at IS NULL AND partition_key IS NOT NULL";
+const KEYED: &str = "UPDATE processed_events SET partition_key = $5
+    WHERE streamName = $1 AND revision = $2 AND serviceContext = $3 AND fence = $4";
 const FINISH: &str = "WITH ended AS (
         UPDATE processed_events
         SET processingStatus = $5, processedAt = $6, lease_until = NULL, last_error = $7,
@@ -107,6 +148,32 @@ pub struct Finish {
     pub next_attempt_at: Option<Timestamp>,
     /// When it was given up, if it was.
     pub dead_at: Option<Timestamp>,
+}
+
+/// The end of a message whose effects are written in the same transaction.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Which message.
+    pub key: Key,
+    /// How it ends if the claim is won.
+    pub status: ProcessingStatus,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it was given up, if it was.
+    pub dead_at: Option<Timestamp>,
+    /// By which its order is kept.
+    pub partition_key: Option<String>,
+}
+
+/// A message that waits for its next attempt, and others of its partition key with it.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// Their key.
+    pub partition_key: String,
+    /// The message.
+    pub revision: String,
+    /// When it is due.
+    pub next_attempt_at: Option<Timestamp>,
 }
 
 /// How many messages of a service are how far.
@@ -205,6 +272,81 @@ pub async fn finish(
         )
         .await?;
     Ok(ended > 0)
+}
+
+/// Claims messages and ends the claims at once; the caller's transaction commits that together
+/// with their effects. Says which claims were won.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn settle(
+    conn: &Conn,
+    service: ServiceContext,
+    endings: &[Ending],
+    now: Timestamp,
+) -> Result<Vec<Key>, DbError> {
+    let streams: Vec<&str> = endings.iter().map(|end| end.key.stream.as_str()).collect();
+    let revisions: Vec<&str> = endings.iter().map(|end| end.key.revision.as_str()).collect();
+    let statuses: Vec<&str> = endings.iter().map(|end| end.status.name()).collect();
+    let errors: Vec<Option<&str>> = endings.iter().map(|end| end.error.as_deref()).collect();
+    let dead: Vec<_> = endings.iter().map(|end| end.dead_at).collect();
+    let keys: Vec<Option<&str>> = endings.iter().map(|end| end.partition_key.as_deref()).collect();
+    let types: Vec<&str> = streams.iter().map(|stream| kind_of(stream)).collect();
+    let service = service.name();
+    let params: [&(dyn ToSql + Sync); 9] =
+        [&service, &now, &streams, &revisions, &statuses, &errors, &dead, &keys, &types];
+    let rows = conn.rows(SETTLE, &params).await?;
+    rows.iter().map(key).collect()
+}
+
+/// Notes that there was nothing to do for messages that were settled in this transaction.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn skip(
+    conn: &Conn,
+    service: ServiceContext,
+    skipped: &[(Key, &'static str)],
+) -> Result<(), DbError> {
+    let streams: Vec<&str> = skipped.iter().map(|(key, _)| key.stream.as_str()).collect();
+    let revisions: Vec<&str> = skipped.iter().map(|(key, _)| key.revision.as_str()).collect();
+    let reasons: Vec<&str> = skipped.iter().map(|(_, why)| *why).collect();
+    conn.run(SKIP, &[&service.name(), &streams, &revisions, &reasons]).await.map(drop)
+}
+
+/// The messages with these partition keys that wait for their next attempt.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn waiting(
+    conn: &Conn,
+    service: ServiceContext,
+    partition_keys: &[&str],
+) -> Result<Vec<Waiting>, DbError> {
+    let rows = conn.rows(WAITING, &[&service.name(), &partition_keys]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Waiting {
+                partition_key: row.try_get("partition_key")?,
+                revision: row.try_get("revision")?,
+                next_attempt_at: row.try_get("next_attempt_at")?,
+            })
+        })
+        .collect()
+}
+
+/// Notes by which the order of a claimed message is kept.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn keep_order(
+    conn: &Conn,
+    service: ServiceContext,
+    claim: &Claim,
+    partition_key: &str,
+) -> Result<(), DbError> {
+    let Claim { key: Key { stream, revision }, fence, .. } = claim;
+    conn.run(KEYED, &[stream, revision, &service.name(), fence, &partition_key]).await.map(drop)
 }
 
 /// Lets messages that were given up be tried again from the start; what is final stays final.

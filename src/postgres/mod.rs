@@ -4,6 +4,7 @@
 //! PostgreSQL. Statements are prepared once per connection.
 
 pub mod account;
+pub mod alert;
 pub mod api_key;
 pub mod audit;
 pub mod booking;
@@ -14,9 +15,12 @@ pub mod delivery;
 pub mod demo;
 pub mod epoch;
 pub mod event;
+pub mod follow;
 pub mod idempotency;
 pub mod inbox;
 pub mod integrity;
+pub mod interaction;
+pub mod interest;
 pub mod inventory;
 pub mod invitation;
 pub mod migrate;
@@ -24,10 +28,12 @@ pub mod notification;
 pub mod organization;
 pub mod outbox;
 pub mod pool;
+pub mod rating;
 pub mod redrive;
 pub mod refresh_token;
 pub mod rehearsal;
 pub mod seat_map;
+pub mod stream_lease;
 pub mod vitals;
 
 use std::ops::Deref;

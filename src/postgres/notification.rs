@@ -11,7 +11,7 @@ use crate::domain::notification::Notification;
 
 const NAMES: &str = "SELECT 'event' AS what, id, title AS name FROM events WHERE id = ANY ($1)
     UNION ALL
-    SELECT CASE WHEN deactivated_at IS NULL THEN 'user' ELSE 'gone' END, id, ''
+    SELECT CASE WHEN deactivated_at IS NULL THEN 'user' ELSE 'gone' END, id, name
     FROM users WHERE id = ANY ($2)
     UNION ALL
     SELECT 'organization', id, name FROM organizations WHERE id = ANY ($3)";
@@ -41,8 +41,8 @@ pub struct Names {
     pub events: HashMap<Uuid, String>,
     /// Names of organisations.
     pub organizations: HashMap<Uuid, String>,
-    /// Known people, and whether their account is open.
-    pub users: HashMap<Uuid, bool>,
+    /// Names of known people; `None` when their account is closed.
+    pub users: HashMap<Uuid, Option<String>>,
 }
 
 /// Whose names are wanted, for a whole batch of messages.
@@ -68,7 +68,8 @@ pub async fn names(conn: &Conn, wanted: &Wanted) -> Result<Names, DbError> {
         match what {
             "event" => names.events.insert(id, row.try_get("name")?).map(drop),
             "organization" => names.organizations.insert(id, row.try_get("name")?).map(drop),
-            other => names.users.insert(id, other == "user").map(drop),
+            "user" => names.users.insert(id, Some(row.try_get("name")?)).map(drop),
+            _ => names.users.insert(id, None).map(drop),
         };
     }
     Ok(names)

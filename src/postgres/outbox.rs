@@ -1,10 +1,12 @@
 //! Messages on their way out. A fact is written here in the transaction of its cause; the relay
 //! claims it by lease and fence, publishes it and marks it sent, so nothing is lost between.
 
+mod payload;
+
 use jiff::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::payload::payload;
 use super::{Conn, Db, DbError, Statements as _};
 use crate::domain::fact::Fact;
 use crate::domain::ids::MessageId;
@@ -129,41 +131,6 @@ pub struct RawMessage {
     pub not_before: Option<Timestamp>,
     /// By which way it leaves.
     pub lane: Lane,
-}
-
-/// The documented payload (S4.25 to S4.29): its four fields are always there; ours follow when
-/// they say something.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Payload<'a> {
-    r#type: &'static str,
-    event_id: Option<Uuid>,
-    user_id: Option<Uuid>,
-    seats: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    booking_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
-    seat_numbers: &'a [u32],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    invitation_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    organization_id: Option<Uuid>,
-}
-
-/// The message body of a fact.
-pub fn payload(fact: &Fact) -> String {
-    let payload = Payload {
-        r#type: fact.kind.name(),
-        event_id: fact.event_id.map(|id| id.0),
-        user_id: fact.user_id.map(|id| id.0),
-        seats: fact.seats,
-        booking_id: fact.booking_id.map(|id| id.0),
-        seat_numbers: &fact.seat_numbers,
-        invitation_id: fact.invitation.map(|(id, _)| id.0),
-        organization_id: fact.invitation.map(|(_, id)| id.0),
-    };
-    // Strings, numbers and ids: there is nothing in it that JSON cannot say.
-    serde_json::to_string(&payload).unwrap_or_default()
 }
 
 /// Prepares the statement of [`append`], for those who run it in a pipelined flight: there nothing
@@ -474,35 +441,4 @@ fn from_row(row: &tokio_postgres::Row) -> Result<Claimed, DbError> {
         created_at: row.try_get("created_at")?,
         attempts: row.try_get("attempts")?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::fact::FactKind;
-    use crate::domain::ids::{EventId, UserId};
-
-    #[test]
-    fn the_documented_payload_comes_first_and_whole() {
-        let id = Uuid::nil();
-        let mut fact = Fact {
-            kind: FactKind::WaitlistPromoted,
-            aggregate_id: id,
-            event_id: Some(EventId(id)),
-            user_id: Some(UserId(id)),
-            seats: None,
-            seat_numbers: Vec::new(),
-            booking_id: None,
-            invitation: None,
-        };
-        assert_eq!(
-            payload(&fact),
-            format!(
-                r#"{{"type":"waitlist_promoted","eventId":"{id}","userId":"{id}","seats":null}}"#
-            )
-        );
-        fact.seats = Some(2);
-        fact.seat_numbers = vec![4, 5];
-        assert!(payload(&fact).ends_with(r#""seats":2,"seatNumbers":[4,5]}"#));
-    }
 }

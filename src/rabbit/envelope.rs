@@ -11,8 +11,12 @@ use uuid::Uuid;
 
 use super::RabbitError;
 use super::topology::short;
+use crate::domain::alert::Alert;
 use crate::domain::fact::{Fact, FactKind};
-use crate::domain::ids::{BookingId, EventId, InvitationId, MessageId, OrganizationId, UserId};
+use crate::domain::ids::{
+    AlertId, BookingId, EventId, InvitationId, MessageId, OrganizationId, UserId,
+};
+use crate::domain::interest::InterestCounts;
 use crate::domain::message::{self, Content, Defect, FanOut, PAYLOAD_MAX, Received};
 use crate::domain::processing;
 
@@ -89,6 +93,30 @@ struct Body {
     /// The rest of a message to many: whose it is, and the last booking that was told.
     origin_id: Option<Uuid>,
     after_booking_id: Option<Uuid>,
+    alert: Option<AlertBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AlertBody {
+    id: Uuid,
+    actor_id: Uuid,
+    others: u32,
+    sure: u32,
+    maybe: u32,
+    interested: u32,
+}
+
+impl From<AlertBody> for Alert {
+    fn from(body: AlertBody) -> Self {
+        let AlertBody { sure, maybe, interested, .. } = body;
+        Self {
+            id: AlertId(body.id),
+            actor: UserId(body.actor_id),
+            others: body.others,
+            states: InterestCounts { sure, maybe, interested },
+        }
+    }
 }
 
 /// Reads what was received; whatever is wrong with it is in the result.
@@ -188,6 +216,9 @@ fn check(id: MessageId, body: Body) -> Result<Content, Defect> {
     if body.user_id.is_none() && to_many && body.event_id.is_none() {
         return Err(Defect::new("eventId and userId are missing: there is nobody to tell"));
     }
+    if kind == FactKind::InterestAlert && body.alert.is_none() {
+        return Err(Defect::new("alert is missing: there is nothing to tell"));
+    }
     let invitation = body.invitation_id.zip(body.organization_id);
     let aggregate_id = body.booking_id.or(body.event_id).or(body.invitation_id).unwrap_or(id.0);
     let fan_out = body
@@ -204,6 +235,7 @@ fn check(id: MessageId, body: Body) -> Result<Content, Defect> {
             seat_numbers: body.seat_numbers.unwrap_or_default(),
             booking_id: body.booking_id.map(BookingId),
             invitation: invitation.map(|(id, into)| (InvitationId(id), OrganizationId(into))),
+            alert: body.alert.map(Alert::from),
         },
         fan_out,
     })

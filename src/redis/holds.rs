@@ -159,6 +159,8 @@ pub async fn release(
         .arg(epoch)
         .arg(token.as_str())
         .arg(user.to_string());
+    // Somebody may wait for the seats: the sweeper looks there at once.
+    pipeline.cmd("ZADD").arg(keys::HOLD_EVENTS).arg(0).arg(event.to_string()).ignore();
     let (answer,): (String,) = scripts::run(&mut connection, &scripts::RELEASE, &pipeline)
         .await
         .map_err(|error| link.failed(error))?;
@@ -196,13 +198,23 @@ pub async fn attend(
     read(event, answer, token, terms.renewals_max)
 }
 
-/// Ends the holds whose time is over, in some events that were not looked at for a while; how many
-/// events were looked at.
+/// What a sweep found.
+#[derive(Clone, Debug, Default)]
+pub struct Swept {
+    /// How many events were looked at.
+    pub looked: usize,
+    /// Those in which seats were let go that somebody waits for.
+    pub unserved: Vec<EventId>,
+}
+
+/// Ends the holds whose time is over, in some events that were not looked at for a while.
 ///
 /// # Errors
 /// When Redis is away.
-pub async fn sweep(link: &Link) -> Result<usize, Away> {
-    let Some((mut connection, epoch)) = link.believed().await? else { return Ok(0) };
+pub async fn sweep(link: &Link) -> Result<Swept, Away> {
+    let Some((mut connection, epoch)) = link.believed().await? else {
+        return Ok(Swept::default());
+    };
     let mut pipeline = Pipeline::new();
     let hash = scripts::DUE.get_hash();
     let command = pipeline.cmd("EVALSHA").arg(hash).arg(1).arg(keys::HOLD_EVENTS);
@@ -211,20 +223,20 @@ pub async fn sweep(link: &Link) -> Result<usize, Away> {
         .await
         .map_err(|error| link.failed(error))?;
     let Some((noted, events)) = due.split_first().filter(|(_, events)| !events.is_empty()) else {
-        return Ok(0);
+        return Ok(Swept::default());
     };
+    // Whatever is no event's id holds nothing.
+    let id = |event: &String| EventId(event.parse().unwrap_or_default());
     let mut pipeline = Pipeline::new();
     for event in events {
-        // Whatever is no event's id holds nothing.
-        let id = EventId(event.parse().unwrap_or_default());
         let command = pipeline.cmd("EVALSHA").arg(scripts::SWEEP.get_hash()).arg(1);
-        command.arg(keys::state(id)).arg(epoch);
+        command.arg(keys::state(id(event))).arg(epoch);
     }
-    let left: Vec<u64> = scripts::run(&mut connection, &scripts::SWEEP, &pipeline)
+    let found: Vec<(u64, u64)> = scripts::run(&mut connection, &scripts::SWEEP, &pipeline)
         .await
         .map_err(|error| link.failed(error))?;
     let mut pipeline = Pipeline::new();
-    for (event, _) in events.iter().zip(&left).filter(|(_, left)| **left == 0) {
+    for (event, _) in events.iter().zip(&found).filter(|(_, (left, _))| *left == 0) {
         let command = pipeline.cmd("EVALSHA").arg(scripts::FORGET.get_hash()).arg(1);
         command.arg(keys::HOLD_EVENTS).arg(event).arg(noted);
     }
@@ -233,7 +245,9 @@ pub async fn sweep(link: &Link) -> Result<usize, Away> {
             .await
             .map_err(|error| link.failed(error))?;
     }
-    Ok(events.len())
+    let unserved = events.iter().zip(found).filter(|(_, (_, unserved))| *unserved > 0);
+    let unserved = unserved.map(|(event, _)| id(event)).collect();
+    Ok(Swept { looked: events.len(), unserved })
 }
 
 fn read(

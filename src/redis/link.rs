@@ -113,22 +113,25 @@ impl Link {
         }
     }
 
+    fn not_paused(&self) -> Result<(), Away> {
+        let paused = self.0.down_until.lock();
+        if paused.is_ok_and(|until| until.is_some_and(|until| Instant::now() < until)) {
+            return Err(Away(anyhow!("it failed a moment ago")));
+        }
+        Ok(())
+    }
+
     async fn live(&self) -> Result<Arc<Live>, Away> {
         if let Some(live) = self.0.live.load_full() {
             return Ok(live);
         }
-        let paused = self
-            .0
-            .down_until
-            .lock()
-            .is_ok_and(|until| until.is_some_and(|until| Instant::now() < until));
-        if paused {
-            return Err(Away(anyhow!("it failed a moment ago")));
-        }
+        self.not_paused()?;
         let _one_at_a_time = self.0.connecting.lock().await;
         if let Some(live) = self.0.live.load_full() {
             return Ok(live);
         }
+        // Whoever waited for one that failed does not try it all again.
+        self.not_paused()?;
         match self.connect().await {
             Ok(live) => {
                 let live = Arc::new(live);

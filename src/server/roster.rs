@@ -1,6 +1,8 @@
 //! The roster: every long-lived task, in the order in which they start, with its name, what
 //! happens when it fails, when it stops, and how long it rests.
 
+mod bus;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +81,8 @@ pub fn start(
     if app.config.plays(Role::Workers) {
         workers(supervisor, app);
         messages(supervisor, app)?;
+        let rate = app.config.relay.busy_rate_per_second;
+        bus::start(supervisor, app, || Pace::new(app.wakes.busy.clone(), app.clock.clone(), rate))?;
         cleanup(supervisor, app);
     } else {
         // Elsewhere somebody reconciles, but whether this Redis is still the same one is for every
@@ -193,8 +197,8 @@ fn workers(supervisor: &Supervisor, app: &App) {
         WaitlistSweeper::new(handles.clone())
     });
     let handles = app.clone();
-    enter(supervisor, duty_of("hold-sweeper", &Wake::default(), EXPIRY), move || HoldSweeper {
-        app: handles.clone(),
+    enter(supervisor, duty_of("hold-sweeper", &app.wakes.hold_sweeper, EXPIRY), move || {
+        HoldSweeper { app: handles.clone() }
     });
     let handles = app.clone();
     enter(supervisor, duty_of("reconciler", &app.wakes.reconciler, tick), move || {

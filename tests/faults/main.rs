@@ -11,6 +11,7 @@
     reason = "these are tests: what goes wrong shall be loud, and they own their tasks"
 )]
 
+mod holders;
 mod http;
 mod process;
 mod proxy;
@@ -21,10 +22,12 @@ mod services;
 #[expect(dead_code, reason = "the other test binary uses the rest")]
 mod support;
 mod verify;
+mod watchers;
 mod world;
 
 mod cascade;
 mod crashes;
+mod holds_histories;
 mod holds_lost;
 mod postgres_lost;
 mod processes;

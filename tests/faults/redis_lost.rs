@@ -3,11 +3,16 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::holders::ask;
 use crate::process::until;
 use crate::sale::{Order, Sale};
 use crate::server::Server;
+use crate::watchers::{Doors, Watcher};
 use crate::world::{Person, World};
 
 /// How long a booking may take while Redis does not answer.
@@ -94,6 +99,57 @@ async fn redis_is_paused_for_ten_seconds() {
     load.stop().await;
     assert!(meanwhile >= 200, "only {meanwhile} people came in ten seconds");
     bounded(&sale, begun);
+    world.must_hold(&sale, &mut [&mut server]).await;
+}
+
+/// Whoever reads the seats for those who watch, and whoever wants to connect to Redis again, must
+/// not wait for each other, nor for all who failed before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_those_who_watch_while_redis_hangs() {
+    let mut world = World::new().await;
+    // Who watches is compared with Redis all the time.
+    world.set("HAPPENING__SOCKETS__LOOK_MS", "50");
+    let (event, _) = world.numbered_event(60).await;
+    let mut server = world.serve().await;
+    let sale = Sale::new();
+    sale.send_to(&[server.address]);
+    let doors = Doors::new(&[server.address]);
+    let (_cut, cuts) = watch::channel(0);
+    let mut watchers = vec![Watcher::start(&doors, 0, event, cuts.clone())];
+    for _ in 0..10 {
+        let (other, _) = world.numbered_event(60).await;
+        watchers.push(Watcher::start(&doors, 0, other, cuts.clone()));
+    }
+    let mut people = world.people(60).await;
+    for _ in 0..4 {
+        sale.expect(Order::book(people.remove(0), event, 1, false), 201).await;
+        let versions = || watchers.iter().map(|watcher| watcher.map().version);
+        let watching = async || versions().all(|version| version > 0).then_some(());
+        until("they watch", Duration::from_secs(10), watching).await;
+        world.redis.signal("STOP");
+        let begun = Instant::now();
+        let path = format!("/events/{event}/holds");
+        let body = json!({"seat_numbers": [50]});
+        let holds = people[..30]
+            .iter()
+            .map(|person| ask(server.address, person, None, ("POST", &path), &body));
+        for reply in join_all(holds).await {
+            let reply = reply.expect("an answer");
+            assert_eq!(reply.status, 503, "{}", reply.body);
+            assert!(reply.took < BOUND, "a hold took {:?}", reply.took);
+        }
+        sleep(Duration::from_secs(3).saturating_sub(begun.elapsed())).await;
+        world.redis.signal("CONT");
+        for (owner, booking) in sale.to_cancel() {
+            let reply = sale.expect(Order::cancel(owner, booking), 200).await;
+            assert!(reply.took < BOUND, "a cancellation took {:?}", reply.took);
+        }
+        let seen = async || {
+            let free = |watcher: &Watcher| watcher.map().taken.is_empty();
+            (watchers.iter().all(free) && watchers[0].map().available == 60).then_some(())
+        };
+        until("they see it", Duration::from_secs(5), seen).await;
+    }
     world.must_hold(&sale, &mut [&mut server]).await;
 }
 

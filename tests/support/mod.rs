@@ -4,6 +4,7 @@
 pub mod client;
 pub mod database;
 pub mod redis_server;
+pub mod seat_map;
 pub mod truth;
 
 use std::time::{Duration, Instant};

@@ -122,7 +122,8 @@ const PROMISES: &[(&str, &str)] = &[
 /// Once each; whoever closed the account before is not told, and that is written down.
 const UNTOLD: &str = "SELECT o.type || ' ' || o.id FROM outbox o
     LEFT JOIN notifications n ON n.message_id = o.id::text
-    WHERE EXISTS (SELECT 1 FROM users u WHERE u.id::text = o.payload->>'userId')
+    WHERE o.lane = 'mail'
+      AND EXISTS (SELECT 1 FROM users u WHERE u.id::text = o.payload->>'userId')
       AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.message_id = o.id::text)
       AND NOT EXISTS (SELECT 1 FROM users u
           JOIN processed_events p ON p.revision = o.id::text AND p.processingStatus = 'skipped'
@@ -130,7 +131,7 @@ const UNTOLD: &str = "SELECT o.type || ' ' || o.id FROM outbox o
     GROUP BY o.id, o.type, o.payload->>'userId'
     HAVING count(n.id) <> 1 OR bool_or(n.user_id::text <> o.payload->>'userId') LIMIT 10";
 const UNSENT: &str = "SELECT o.type || ' ' || o.id || coalesce(' ' || o.last_error, '')
-    FROM outbox o WHERE sent_at IS NULL AND dead_at IS NULL LIMIT 10";
+    FROM outbox o WHERE lane = 'mail' AND sent_at IS NULL AND dead_at IS NULL LIMIT 10";
 /// A person is never told the same thing twice, under whatever message id.
 const TWICE: &str = "SELECT n.type || ' of ' || n.booking_id FROM notifications n
     WHERE n.type IN ('booking_confirmed', 'booking_waitlisted', 'waitlist_promoted')

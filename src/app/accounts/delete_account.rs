@@ -1,6 +1,7 @@
 //! The end of an account: the person is forgotten, their bookings stay in the ledger.
 
 use super::signed_in;
+use crate::app::interests::leave::leave;
 use crate::app::once::transaction;
 use crate::app::{App, Origin, Result};
 use crate::domain::account::Caller;
@@ -26,6 +27,7 @@ pub async fn delete(app: &App, caller: &Caller, origin: &Origin) -> Result<()> {
             }
         }
         organization::remove_everywhere(tx, id).await?;
+        leave(app, tx, id, origin).await?;
         refresh_token::revoke_all(tx, id, now).await?;
         api_key::revoke_all(tx, id, now).await?;
         account::anonymise(tx, id, now).await?;

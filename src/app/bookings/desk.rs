@@ -98,6 +98,21 @@ pub struct Job {
     pub answer: oneshot::Sender<Result<Answer<Outcome>>>,
 }
 
+impl Job {
+    /// Whoever can be promoted is; nobody waits for the answer.
+    pub fn sweep(event: EventId) -> Self {
+        let (answer, _) = oneshot::channel();
+        Self {
+            event,
+            command: Command::Sweep,
+            once: None,
+            origin: Origin { correlation_id: format!("sweep-{event}"), traceparent: None },
+            early: None,
+            answer,
+        }
+    }
+}
+
 /// The desk's counter. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Desk {
@@ -169,6 +184,14 @@ impl Desk {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Error::unavailable("booking desk")),
         }
+    }
+
+    /// Has those served who wait for seats of an event, as soon as it can be. Nobody is told of
+    /// it; with a full queue the sweeper of the waitlists does it later.
+    pub fn serve(&self, event: EventId) {
+        let Some(lane) = self.lane(event) else { return };
+        lane.queue.try_send(Job::sweep(event)).ok();
+        lane.wake.ring();
     }
 
     /// How many commands wait, per lane.

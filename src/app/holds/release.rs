@@ -12,6 +12,7 @@ use crate::redis::holds;
 /// [`Refusal::HoldExpired`] when it is another person's; when Redis is away.
 pub async fn release(app: &App, event: EventId, token: &HoldToken, user: UserId) -> Result<()> {
     if holds::release(&app.redis.link, event, token, user).await.map_err(away)? {
+        app.wakes.hold_sweeper.ring();
         Ok(())
     } else {
         Err(Refusal::HoldExpired.into())

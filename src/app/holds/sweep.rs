@@ -3,11 +3,16 @@
 use crate::app::{App, Result};
 use crate::redis::holds;
 
-/// Ends what is over in some events; true if more may wait to be looked at. While Redis is away
-/// nothing is held.
+/// Ends what is over in some events, and has those served who waited for the seats; true if more
+/// may wait to be looked at. While Redis is away nothing is held.
 ///
 /// # Errors
 /// None that would have to be mended here.
 pub async fn step(app: &App) -> Result<bool> {
-    Ok(holds::sweep(&app.redis.link).await.is_ok_and(|looked| looked >= holds::SWEEP_MAX))
+    let swept = holds::sweep(&app.redis.link).await.unwrap_or_default();
+    for event in swept.unserved {
+        // Nobody waits for the answer; if the desk is busy, the waitlist's sweeper comes by.
+        app.desk.serve(event);
+    }
+    Ok(swept.looked >= holds::SWEEP_MAX)
 }

@@ -92,7 +92,10 @@ pub async fn set(
     token: &HoldToken,
     seats: &[u32],
 ) -> Result<Hold> {
-    hold(app, owner, event, token, seats, true).await
+    let hold = hold(app, owner, event, token, seats, true).await;
+    // Others that it held may be what somebody waits for.
+    app.wakes.hold_sweeper.ring();
+    hold
 }
 
 async fn choose(

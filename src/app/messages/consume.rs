@@ -5,24 +5,24 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
-use super::{fingerprint, later};
+use super::ledger::{Ledger, Record, told_by};
 use crate::app::App;
 use crate::app::notifications::announce::announce;
 use crate::app::notifications::deliver::{self, Told};
-use crate::clock::{Clock, Ids};
-use crate::config::Config;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::fact::FactKind;
-use crate::domain::ids::{DeadLetterId, MessageId};
-use crate::domain::message::{Defect, Received, Verdict};
-use crate::domain::processing::{ProcessingStatus, ServiceContext, stream_name, tier_ms};
+use crate::domain::ids::MessageId;
+use crate::domain::message::{Received, Verdict};
+use crate::domain::processing::{
+    ProcessingStatus, ServiceContext, bus_stream_name, stream_name, tier_ms,
+};
+use crate::domain::stream_type::{self, StreamType};
 use crate::postgres::delivery::{self, Effects, End, Written};
-use crate::postgres::inbox::{self, Entry, Finish, Key};
+use crate::postgres::inbox::Key;
 use crate::postgres::notification::{self, Names, Wanted};
 use crate::postgres::outbox::RawMessage;
 use crate::postgres::pool::Object;
@@ -36,11 +36,8 @@ const SERVICE: ServiceContext = ServiceContext::InboxService;
 /// The in-app inbox as its consumers see it.
 #[derive(Clone)]
 pub struct Inbox {
-    db: Db,
+    ledger: Ledger,
     redis: Redis,
-    clock: Clock,
-    ids: Ids,
-    config: Arc<Config>,
     relay: Wake,
 }
 
@@ -71,14 +68,14 @@ impl Inbox {
     /// The inbox in this database, which is `app`'s by a pool of its own. The rest of a message to
     /// many goes back to the outbox.
     pub fn new(app: &App, db: Db) -> Self {
-        Self {
+        let ledger = Ledger {
+            service: SERVICE,
             db,
-            redis: app.redis.clone(),
             clock: app.clock.clone(),
             ids: app.ids,
             config: Arc::clone(&app.config),
-            relay: app.wakes.outbox_relay.clone(),
-        }
+        };
+        Self { ledger, redis: app.redis.clone(), relay: app.wakes.outbox_relay.clone() }
     }
 
     /// Deals with messages, and says what becomes of each at the broker, in their order.
@@ -92,7 +89,7 @@ impl Inbox {
             Ok(verdicts) => return Ok(verdicts),
             Err(broken) => broken,
         };
-        self.reach_postgres().await?;
+        self.ledger.reach_postgres().await?;
         if let [message] = batch {
             return Ok(vec![self.note_failure(message, &broken.reason()).await?]);
         }
@@ -101,7 +98,7 @@ impl Inbox {
             let verdict = match self.attempt(&[message]).await {
                 Ok(verdict) => verdict.into_iter().next(),
                 Err(broken) => {
-                    self.reach_postgres().await?;
+                    self.ledger.reach_postgres().await?;
                     Some(self.note_failure(message, &broken.reason()).await?)
                 }
             };
@@ -115,13 +112,14 @@ impl Inbox {
     /// # Errors
     /// When PostgreSQL is away.
     pub async fn bury(&self, source: &str, dead: &[(Received, String)]) -> Result<(), DbError> {
-        let now = self.clock.now();
+        let now = self.ledger.clock.now();
         let mut letters: HashMap<MessageId, DeadLetter> = HashMap::new();
         for (message, reason) in dead {
-            letters.insert(message.id, self.letter(source, message, reason, 1, now));
+            letters
+                .insert(message.id, self.ledger.letter(source, &record(message), reason, 1, now));
         }
         let letters: Vec<DeadLetter> = letters.into_values().collect();
-        dead_letter::save(&*self.db.get().await?, &letters).await
+        dead_letter::save(&*self.ledger.db.get().await?, &letters).await
     }
 
     /// All at once; a panic in it is a failure like any other.
@@ -134,17 +132,18 @@ impl Inbox {
     }
 
     async fn transaction(&self, batch: &[&Received]) -> Result<Vec<Verdict>, DbError> {
-        let now = self.clock.now();
+        let now = self.ledger.clock.now();
         // The same message twice in a batch is dealt with once.
         let mut seen = HashSet::with_capacity(batch.len());
         let unique: Vec<&Received> =
             batch.iter().copied().filter(|message| seen.insert(message.id)).collect();
         let (told, effects) = self.compose(&unique, now).await?;
-        let Written { won, entries } = delivery::tell(&self.db, SERVICE, &effects, now).await?;
+        let Written { won, entries } =
+            delivery::tell(&self.ledger.db, SERVICE, &effects, now).await?;
         announce(&self.redis, &effects.entries, &entries).await;
         let lost = unique.iter().filter(|message| !won.contains_key(&message.id));
         let lost: Vec<Key> = lost.map(|message| key(message)).collect();
-        let verdicts = self.refused(&lost, now).await?;
+        let verdicts = self.ledger.refused(&lost, now).await?;
         let done = unique.iter().zip(&told).filter(|(message, _)| won.contains_key(&message.id));
         self.report(done.map(|(message, told)| (*message, told)), now);
         Ok(batch
@@ -167,7 +166,7 @@ impl Inbox {
         for message in messages {
             let (told, entries, rest) = match &message.content {
                 Ok(content) => {
-                    deliver::deliver(&conn, self.ids, now, &names, message, content).await?
+                    deliver::deliver(&conn, self.ledger.ids, now, &names, message, content).await?
                 }
                 Err(defect) => (Told::Never(defect.clone()), Vec::new(), None),
             };
@@ -180,10 +179,10 @@ impl Inbox {
 
     /// Names, and the connection that they came from; one that died in the pool is replaced once.
     async fn names(&self, wanted: &Wanted) -> Result<(Object, Names), DbError> {
-        let conn = self.db.get().await?;
+        let conn = self.ledger.db.get().await?;
         match notification::names(&conn, wanted).await {
             Err(DbError::Unavailable(_)) => {
-                let conn = self.db.get().await?;
+                let conn = self.ledger.db.get().await?;
                 let names = notification::names(&conn, wanted).await?;
                 Ok((conn, names))
             }
@@ -204,95 +203,17 @@ impl Inbox {
             Told::Nobody(why) => (ProcessingStatus::Skipped, Some((*why).to_owned()), None),
             Told::Never(defect) => {
                 let why = defect.reason();
-                let letter = self.letter(SERVICE.name(), message, why, 1, now);
+                let letter = self.ledger.letter(SERVICE.name(), &record(message), why, 1, now);
                 (ProcessingStatus::Failed, Some(why.to_owned()), Some(letter))
             }
         };
         End { message: message.id, stream, status, error, letter, rest }
     }
 
-    /// What becomes of messages whose claim was not won: those that are done are done; those that
-    /// somebody works on, or that are not due yet, come again, never acknowledged unseen.
-    async fn refused(
-        &self,
-        lost: &[Key],
-        now: Timestamp,
-    ) -> Result<HashMap<Key, Verdict>, DbError> {
-        if lost.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let keys: Vec<&Key> = lost.iter().collect();
-        let entries = inbox::find(&*self.db.get().await?, SERVICE, &keys).await?;
-        count("duplicate", lost.len());
-        Ok(entries.into_iter().map(|entry| (entry.key.clone(), verdict(&entry, now))).collect())
-    }
-
-    /// One more failed attempt of a message; after the last it goes to the dead letters.
     async fn note_failure(&self, message: &Received, reason: &str) -> anyhow::Result<Verdict> {
-        let now = self.clock.now();
-        let settings = &self.config.inbox;
-        let key = key(message);
-        let tx = self.db.begin().await?;
-        let lease_until = later(now, settings.lease_ms);
-        let Some(claim) = inbox::claim(&tx, SERVICE, &key, now, lease_until).await? else {
-            tx.rollback().await?;
-            let verdicts = self.refused(std::slice::from_ref(&key), now).await?;
-            return Ok(verdicts.get(&key).copied().unwrap_or(Verdict::Ack));
-        };
-        let attempts = u32::try_from(claim.attempts).unwrap_or(1);
-        let dead = attempts >= settings.attempts_max;
-        let delay_ms = tier_ms(attempts, &settings.retry_delays_ms);
-        tracing::warn!(
-            message = %message.id, kind = message.kind, attempts, dead, reason,
-            "a message could not be processed"
-        );
-        if dead {
-            let letter = self.letter(SERVICE.name(), message, reason, claim.attempts, now);
-            dead_letter::save(&tx, &[letter]).await?;
-        }
-        let end = Finish {
-            key,
-            fence: claim.fence,
-            status: ProcessingStatus::Failed,
-            error: Some(Defect::new(reason).reason().to_owned()),
-            // Due before the retry queue lets it go: clocks differ.
-            next_attempt_at: (!dead).then(|| later(now, delay_ms / 2)),
-            dead_at: dead.then_some(now),
-        };
-        inbox::finish(&tx, SERVICE, &end, now).await?;
-        tx.commit().await?;
-        count(if dead { "dead" } else { "retried" }, 1);
-        let retry = Verdict::Retry(Duration::from_millis(delay_ms));
-        Ok(if dead { Verdict::Ack } else { retry })
-    }
-
-    /// Tells an outage, which is nobody's fault, from a message that breaks things.
-    async fn reach_postgres(&self) -> Result<(), DbError> {
-        self.db.begin().await?.rollback().await
-    }
-
-    fn letter(
-        &self,
-        source: &str,
-        message: &Received,
-        reason: &str,
-        attempts: i32,
-        now: Timestamp,
-    ) -> DeadLetter {
-        DeadLetter {
-            id: DeadLetterId(self.ids.uuid()),
-            source: source.to_owned(),
-            message_id: message.id,
-            kind: message.kind.clone(),
-            payload: message.payload.clone(),
-            correlation_id: message.correlation_id.clone(),
-            traceparent: message.traceparent.clone(),
-            reason: Defect::new(reason).reason().to_owned(),
-            fingerprint: fingerprint(source, &message.kind, reason),
-            attempts,
-            died_at: now,
-            redrives: 0,
-        }
+        let settings = &self.ledger.config.inbox;
+        let delay_ms = |attempts| tier_ms(attempts, &settings.retry_delays_ms);
+        self.ledger.note_failure(&record(message), reason, settings.attempts_max, delay_ms).await
     }
 
     /// After the commit: logs, counts, and how long messages took from their cause to here.
@@ -300,7 +221,7 @@ impl Inbox {
         let latency = metrics::histogram!("message_delivery_seconds");
         let mut to_many = false;
         for (message, told) in done {
-            log(message, told);
+            log(&self.ledger, message, told);
             if let Some(created_at) = message.created_at {
                 latency.record(now.duration_since(created_at).as_secs_f64().max(0.0));
             }
@@ -312,63 +233,56 @@ impl Inbox {
     }
 }
 
-fn key(message: &Received) -> Key {
+fn record(message: &Received) -> Record<'_> {
     let kind = message.content.as_ref().ok().map(|content| content.fact.kind);
-    Key { stream: stream_name(kind), revision: message.id.to_string() }
+    Record {
+        stream: stream_name(kind),
+        id: message.id,
+        kind: &message.kind,
+        payload: &message.payload,
+        correlation_id: message.correlation_id.as_deref(),
+        traceparent: message.traceparent.as_deref(),
+        partition_key: None,
+    }
+}
+
+fn key(message: &Received) -> Key {
+    record(message).key()
 }
 
 /// The streams that a message of this type may be remembered under.
 pub(super) fn streams(kind: &str) -> Vec<String> {
     let mut streams = vec![stream_name(None)];
     streams.extend(FactKind::parse(kind).map(|kind| stream_name(Some(kind))));
+    let bus = stream_type::find(kind).into_iter().flat_map(StreamType::schemas);
+    streams.extend(bus.map(|schema| bus_stream_name(kind, schema.version)));
     streams
 }
 
-fn verdict(entry: &Entry, now: Timestamp) -> Verdict {
-    if entry.status.is_final() || entry.dead_at.is_some() {
-        return Verdict::Ack;
-    }
-    let due = entry.lease_until.max(entry.next_attempt_at).unwrap_or(now);
-    let wait = due.duration_since(now).max(jiff::SignedDuration::from_millis(1));
-    Verdict::Retry(Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(1)))
-}
-
 /// The documented log line (S4.40), below the default level because there are thousands a second.
-fn log(message: &Received, told: &Told) {
+fn log(ledger: &Ledger, message: &Received, told: &Told) {
     let fact = message.content.as_ref().ok().map(|content| &content.fact);
     let event = fact.and_then(|fact| fact.event_id).map(|id| id.0);
     let user = fact.and_then(|fact| fact.user_id).map(|id| id.0);
     let seats = fact.and_then(|fact| fact.seats);
     match told {
         Told::Yes => {
-            count("processed", 1);
+            ledger.count("processed", 1);
             tracing::debug!(
                 r#type = message.kind, ?event, ?user, ?seats, message = %message.id,
                 correlation_id = message.correlation_id, "notified"
             );
         }
         Told::Nobody(why) => {
-            count("skipped", 1);
+            ledger.count("skipped", 1);
             tracing::debug!(r#type = message.kind, ?event, message = %message.id, why, "skipped");
         }
         Told::Never(defect) => {
-            count("dead", 1);
+            ledger.count("dead", 1);
             tracing::warn!(
                 r#type = message.kind, message = %message.id, reason = defect.reason(),
                 "a message went to the dead letters"
             );
         }
     }
-}
-
-fn count(outcome: &'static str, by: usize) {
-    let by = u64::try_from(by).unwrap_or(u64::MAX);
-    let service = SERVICE.name();
-    metrics::counter!("consumer_messages_total", "service" => service, "outcome" => outcome)
-        .increment(by);
-}
-
-fn told_by(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

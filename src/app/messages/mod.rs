@@ -1,10 +1,13 @@
-//! What becomes of messages: how they leave (relay), how they are dealt with once (consume), what
-//! each service remembers of them (processed), what is done about those that died (redrive) and
-//! about those that the broker lost (recover).
+//! What becomes of messages: which there are (registry), how they leave (relay), how they are dealt
+//! with once (consume for notifications, take and handle for the bus, both with a ledger), what each
+//! service remembers of them (processed), what is done about those that died (redrive) and about
+//! those that the broker lost (recover).
 
 pub mod consume;
 pub mod dead_letters;
 pub mod handle;
+pub mod ledger;
+pub mod parcels;
 pub mod processed;
 pub mod publish;
 pub mod recover;
@@ -13,6 +16,9 @@ pub mod redrive_jobs;
 pub mod registry;
 pub mod relay;
 pub mod seal;
+pub mod shares;
+pub mod streams;
+pub mod take;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};

@@ -15,8 +15,6 @@ use crate::postgres::inbox::{self, Entry, Key};
 use crate::postgres::outbox::Progress;
 use crate::postgres::{Conn, DbError, dead_letter, outbox};
 
-/// The service that has to have dealt with every message.
-const SERVICE: ServiceContext = ServiceContext::InboxService;
 /// Where a new process starts to compare. Below what is kept of either side: whatever the inbox
 /// has forgotten must not look lost.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(12);
@@ -25,9 +23,13 @@ const AGAIN_MAX: u32 = 3;
 /// Why a message is given up.
 const GONE: &str = "was confirmed by the broker again and again, but never arrived";
 
-/// Compares the outbox with the inbox.
+/// A service, and the types that it has to have dealt with; `None` is all.
+pub type Duty = (ServiceContext, Option<&'static [&'static str]>);
+
+/// Compares the outbox with the inboxes of services.
 pub struct Recovery {
     outbox: Outbox,
+    duties: Vec<Duty>,
     /// Every message up to this place has been dealt with.
     after: Option<i64>,
     /// How often messages behind it were sent again.
@@ -43,8 +45,8 @@ pub struct Look {
     pub more: bool,
 }
 
-/// What is known of one message.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What is known of one message; what is greater wins where several services are concerned.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     /// Nothing will change any more.
     Done,
@@ -56,8 +58,8 @@ enum State {
 
 impl Recovery {
     /// Begins with what was written half a day ago.
-    pub fn new(outbox: Outbox) -> Self {
-        Self { outbox, after: None, again: HashMap::new() }
+    pub fn new(outbox: Outbox, duties: Vec<Duty>) -> Self {
+        Self { outbox, duties, after: None, again: HashMap::new() }
     }
 
     /// Looks at the next messages, up to `limit`, and goes on past those that are done.
@@ -75,7 +77,7 @@ impl Recovery {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let messages = outbox::progress(&conn, self.outbox.lane, after, limit).await?;
         let full = i64::try_from(messages.len()).is_ok_and(|found| found == limit);
-        let states = states(&conn, &messages, self.due(now)).await?;
+        let states = states(&conn, &self.duties, &messages, self.due(now)).await?;
         let underway = states.iter().position(|state| *state != State::Done);
         let done = messages.get(..underway.unwrap_or(messages.len())).unwrap_or_default();
         if let Some(last) = done.last() {
@@ -126,26 +128,38 @@ impl Recovery {
 
 /// What is known of each message. Transactions end in another order than they begin: what was
 /// written a moment ago counts as underway, so that one that comes late is not passed over.
-async fn states(conn: &Conn, messages: &[Progress], due: Timestamp) -> Result<Vec<State>, DbError> {
-    let keys: Vec<Key> = messages
-        .iter()
-        .flat_map(|message| {
-            let revision = message.id.to_string();
-            streams(&message.kind)
-                .into_iter()
-                .map(move |stream| Key { stream, revision: revision.clone() })
-        })
-        .collect();
-    let entries = inbox::find(conn, SERVICE, &keys.iter().collect::<Vec<_>>()).await?;
-    let known: HashMap<&str, &Entry> =
-        entries.iter().map(|entry| (entry.key.revision.as_str(), entry)).collect();
-    let mut states = Vec::with_capacity(messages.len());
-    for message in messages {
-        let entry = known.get(message.id.to_string().as_str()).copied();
-        states.push(state(message, entry, due));
+async fn states(
+    conn: &Conn,
+    duties: &[Duty],
+    messages: &[Progress],
+    due: Timestamp,
+) -> Result<Vec<State>, DbError> {
+    // What nobody has to deal with is done once it was sent.
+    let start = |message: &Progress| match message.sent_at.or(message.dead_at) {
+        Some(_) if message.created_at <= due => State::Done,
+        _ => State::Underway,
+    };
+    let mut states: Vec<State> = messages.iter().map(start).collect();
+    for (service, kinds) in duties {
+        let concerned = |message: &Progress| kinds.is_none_or(|all| all.contains(&&*message.kind));
+        let keys: Vec<Key> = messages.iter().filter(|one| concerned(one)).flat_map(keys).collect();
+        let entries = inbox::find(conn, *service, &keys.iter().collect::<Vec<_>>()).await?;
+        let known: HashMap<&str, &Entry> =
+            entries.iter().map(|entry| (entry.key.revision.as_str(), entry)).collect();
+        let concerned = messages.iter().zip(&mut states).filter(|(one, _)| concerned(one));
+        for (message, at) in concerned {
+            let entry = known.get(message.id.to_string().as_str()).copied();
+            *at = (*at).max(state(message, entry, due));
+        }
     }
     settle_dead(conn, messages, &mut states).await?;
     Ok(states)
+}
+
+fn keys(message: &Progress) -> impl Iterator<Item = Key> {
+    let revision = message.id.to_string();
+    let key = move |stream| Key { stream, revision: revision.clone() };
+    streams(&message.kind).into_iter().map(key)
 }
 
 fn state(message: &Progress, entry: Option<&Entry>, due: Timestamp) -> State {

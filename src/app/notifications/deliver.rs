@@ -6,10 +6,12 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::clock::Ids;
+use crate::domain::alert::Alert;
 use crate::domain::fact::{Fact, FactKind};
 use crate::domain::ids::{BookingId, MessageId, NotificationId, UserId};
+use crate::domain::interest::InterestCounts;
 use crate::domain::message::{Content, Defect, FanOut, Lane, Received};
-use crate::domain::notification::{Notification, compose};
+use crate::domain::notification::{Called, Notification, compose};
 use crate::postgres::notification::{self, Names, Wanted};
 use crate::postgres::outbox::RawMessage;
 use crate::postgres::{Conn, DbError};
@@ -39,6 +41,26 @@ struct Data<'a> {
     invitation_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     organization_id: Option<Uuid>,
+    #[serde(flatten)]
+    alert: Option<AlertData>,
+}
+
+#[derive(Serialize)]
+struct AlertData {
+    alert_id: Uuid,
+    actor_id: Uuid,
+    others: u32,
+    sure: u32,
+    maybe: u32,
+    interested: u32,
+}
+
+impl From<&Alert> for AlertData {
+    fn from(alert: &Alert) -> Self {
+        let InterestCounts { sure, maybe, interested } = alert.states;
+        let (alert_id, actor_id) = (alert.id.0, alert.actor.0);
+        Self { alert_id, actor_id, others: alert.others, sure, maybe, interested }
+    }
 }
 
 /// The rest of a message to many, as it goes back to the outbox.
@@ -61,6 +83,7 @@ pub fn wanted<'a>(contents: impl Iterator<Item = &'a Content>) -> Wanted {
     for Content { fact, .. } in contents {
         wanted.events.extend(fact.event_id.map(|id| id.0));
         wanted.users.extend(fact.user_id.map(|id| id.0));
+        wanted.users.extend(fact.alert.map(|alert| alert.actor.0));
         wanted.organizations.extend(fact.invitation.map(|(_, into)| into.0));
     }
     wanted
@@ -89,12 +112,12 @@ pub async fn deliver(
         return Ok((Told::Yes, entries, rest));
     };
     let told = match names.users.get(&user.0) {
-        Some(true) => {
+        Some(Some(_)) => {
             let id = NotificationId(place(ids, received.id));
             let one = entry(id, (received.id, caused_at(received, now)), user, fact, names);
             return Ok((Told::Yes, vec![one], None));
         }
-        Some(false) => Told::Nobody("the account was closed"),
+        Some(None) => Told::Nobody("the account was closed"),
         None => Told::Never(Defect::new(format!("there is no user {user}"))),
     };
     Ok((told, Vec::new(), None))
@@ -170,14 +193,20 @@ fn entry(
     fact: &Fact,
     names: &Names,
 ) -> Notification {
-    let event = fact.event_id.and_then(|id| names.events.get(&id.0)).map(String::as_str);
     let into = fact.invitation.and_then(|(_, id)| names.organizations.get(&id.0));
-    let (title, body) = compose(fact, event, into.map(String::as_str));
+    let actor = fact.alert.and_then(|alert| names.users.get(&alert.actor.0));
+    let called = Called {
+        event: fact.event_id.and_then(|id| names.events.get(&id.0)).map(String::as_str),
+        organization: into.map(String::as_str),
+        actor: actor.and_then(Option::as_deref),
+    };
+    let (title, body) = compose(fact, called);
     let data = Data {
         seats: fact.seats,
         seat_numbers: &fact.seat_numbers,
         invitation_id: fact.invitation.map(|(id, _)| id.0),
         organization_id: fact.invitation.map(|(_, id)| id.0),
+        alert: fact.alert.as_ref().map(AlertData::from),
     };
     Notification {
         id,

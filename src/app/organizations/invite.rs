@@ -63,6 +63,7 @@ pub async fn invite(
             seat_numbers: Vec::new(),
             booking_id: None,
             invitation: Some((made.id, id)),
+            alert: None,
         },
         correlation_id: origin.correlation_id.clone(),
         traceparent: origin.traceparent.clone(),

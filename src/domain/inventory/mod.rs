@@ -181,6 +181,7 @@ impl Inventory {
             seat_numbers: numbers,
             booking_id: Some(booking.id),
             invitation: None,
+            alert: None,
         });
     }
 

@@ -3,7 +3,7 @@
 -- event's state, and all other keys lie in the same slot (they share its hash tag).
 --
 -- event:{id}:state            hash: epoch, version, seq, total, numbered, leased, stale,
---                             closed
+--                             closed; unserved is 1: seats are no longer held, and somebody waits
 -- event:{id}:taken            bitmap: seats that are sold, by number
 -- event:{id}:holds            zset: seats that are held, by deadline (ms of this server's clock)
 -- event:{id}:owners           hash: seat -> hold token
@@ -149,6 +149,15 @@ end
 -- Tells what this script changed, under the next version. Numbers are written by hand: cjson
 -- would round versions and make objects of empty lists.
 local function announce(full)
+  -- Whoever waits may get what is no longer held: the sweeper has them served.
+  for _, what in pairs(said) do
+    if what == 'released' then
+      if redis.call('LLEN', base .. 'waitlist') > 0 then
+        redis.call('HSET', state_key, 'unserved', 1)
+      end
+      break
+    end
+  end
   local state = redis.call('HMGET', state_key, 'epoch', 'total')
   local seq = redis.call('HINCRBY', state_key, 'seq', 1)
   local parts = { string.format('{"v":%.0f', tonumber(state[1]) * 4294967296 + seq) }

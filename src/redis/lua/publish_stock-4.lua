@@ -125,15 +125,24 @@ if stale then
   redis.call('HSET', KEYS[1], 'stale', 1)
   return 'stale'
 end
+local joined = false
 for i = at, #ARGV, 2 do
   if ARGV[i] == 'j' then
     redis.call('RPUSH', KEYS[3], ARGV[i + 1])
+    joined = true
   else
     if #redis.call('LPOS', KEYS[3], ARGV[i + 1], 'COUNT', 2) > 1 then
       -- Several parties of one person wait, and nobody says here which of them has left.
       redis.call('HSET', KEYS[1], 'stale', 2)
     end
     redis.call('LREM', KEYS[3], 1, ARGV[i + 1])
+  end
+end
+if joined and numbered then
+  -- They were told to wait because of what was held then: it may be no longer.
+  local free = tonumber(ARGV[5]) - redis.call('BITCOUNT', taken_key)
+  if free > redis.call('ZCARD', holds_key) then
+    redis.call('HSET', KEYS[1], 'unserved', 1)
   end
 end
 return 'ok'

@@ -1,6 +1,5 @@
 //! A plain WebSocket client that keeps the map of seats as the document says clients should.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use uuid::Uuid;
 use super::TestServer;
 use super::people::Person;
 use crate::support::client::Client;
+pub use crate::support::seat_map::Map;
 
 /// Nobody waits longer for a frame.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,19 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Closed {
     /// The closing code; 0 if there was no closing frame.
     pub code: u16,
-}
-
-/// A map of seats, kept by frames.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Map {
-    /// The version it is at.
-    pub version: i64,
-    /// What a newcomer can book.
-    pub available: u64,
-    /// Seats that are somebody's.
-    pub taken: BTreeSet<u64>,
-    /// Seats that somebody holds.
-    pub held: BTreeSet<u64>,
 }
 
 /// An open socket.
@@ -87,8 +74,11 @@ impl Wire {
             let message = timeout(PATIENCE, self.stream.next()).await.expect("a frame in time");
             match message {
                 Some(Ok(Message::Text(text))) => {
-                    let frame = serde_json::from_str(&text).expect("frames are JSON");
-                    self.follow(&frame);
+                    let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+                    if frame["type"] == "snapshot" {
+                        self.gap = false;
+                    }
+                    self.gap |= !self.map.follow(&frame);
                     return Ok(frame);
                 }
                 Some(Ok(Message::Close(frame))) => {
@@ -150,39 +140,6 @@ impl Wire {
         let wish = json!({"type": "hold", "event_id": event, "seat_numbers": seats, "ref": 7});
         self.say(wish).await;
         self.find(|frame| frame["ref"] == 7).await
-    }
-
-    fn follow(&mut self, frame: &Value) {
-        let seats = |name: &str| {
-            let seats = frame[name].as_array().cloned().unwrap_or_default();
-            seats.into_iter().map(|seat| seat.as_u64().expect("a seat")).collect::<BTreeSet<_>>()
-        };
-        let version = frame["version"].as_i64().unwrap_or_default();
-        match frame["type"].as_str() {
-            Some("snapshot") => {
-                let available = frame["available"].as_u64().expect("a number");
-                self.map = Map { version, available, taken: seats("taken"), held: seats("held") };
-                self.gap = false;
-            }
-            Some("delta") => {
-                let since = frame["since"].as_i64().unwrap_or(version - 1);
-                if version <= self.map.version {
-                    return;
-                }
-                self.gap |= since > self.map.version;
-                for list in ["held", "released", "taken", "freed"] {
-                    for seat in seats(list) {
-                        self.map.held.remove(&seat);
-                        self.map.taken.remove(&seat);
-                    }
-                }
-                self.map.held.extend(seats("held"));
-                self.map.taken.extend(seats("taken"));
-                self.map.available = frame["available"].as_u64().expect("a number");
-                self.map.version = version;
-            }
-            _ => {}
-        }
     }
 }
 

@@ -356,5 +356,6 @@ fn updated(event: &Event) -> Fact {
         seat_numbers: Vec::new(),
         booking_id: None,
         invitation: None,
+        alert: None,
     }
 }

@@ -305,6 +305,7 @@ impl Model {
             seat_numbers,
             booking_id: Some(id),
             invitation: None,
+            alert: None,
         });
     }
 }

@@ -1,0 +1,433 @@
+//! Taking messages from the bus once each: claims, what the handler makes of them, and the ends of
+//! the claims are one transaction for as many messages as came together. A batch that fails is
+//! taken apart, so that no message fails for a neighbour's sake; but what has a partition key waits
+//! for those before it.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::handle::{Handled, Handling, Message, Trouble};
+use super::ledger::{Ledger, Record, told_by};
+use super::registry::Registry;
+use crate::app::App;
+use crate::bus::Delivery;
+use crate::bus::envelope::Envelope;
+use crate::domain::ids::MessageId;
+use crate::domain::message::{self, Defect, PAYLOAD_MAX, Verdict};
+use crate::domain::processing::{ProcessingStatus, backoff_ms, bus_stream_name, stream_name};
+use crate::postgres::inbox::{self, Ending, Key};
+use crate::postgres::{Db, DbError, dead_letter};
+use crate::wake::Wake;
+
+/// Added to the pause of those that wait for another one, so that they come after it.
+const BEHIND: Duration = Duration::from_millis(50);
+
+/// Something that is needed is away. Nothing was done, and nothing counts against the messages.
+#[derive(Debug, thiserror::Error)]
+#[error("{dependency} is away: {reason}")]
+pub struct Outage {
+    /// What is away.
+    pub dependency: &'static str,
+    /// How it showed.
+    pub reason: String,
+}
+
+impl From<DbError> for Outage {
+    fn from(error: DbError) -> Self {
+        Self { dependency: "postgres", reason: format!("{:#}", anyhow::Error::from(error)) }
+    }
+}
+
+/// Takes messages for one handler.
+#[derive(Clone)]
+pub struct Taker {
+    ledger: Ledger,
+    registry: Registry,
+    handler: Handling,
+    relays: [Wake; 2],
+}
+
+/// A delivery, read.
+struct Taken {
+    id: MessageId,
+    stream: String,
+    kind: String,
+    payload: String,
+    correlation_id: Option<String>,
+    traceparent: Option<String>,
+    partition_key: Option<String>,
+    content: Result<Message, Defect>,
+}
+
+/// Why a batch did not go through.
+enum Broken {
+    /// Something is away.
+    Outage(Outage),
+    /// One of them can never be handled.
+    Poison(MessageId, Defect),
+    /// It failed.
+    Failed(String),
+}
+
+impl From<DbError> for Broken {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Unavailable(_) => Self::Outage(error.into()),
+            error => Self::Failed(format!("{:#}", anyhow::Error::from(error))),
+        }
+    }
+}
+
+impl From<Trouble> for Broken {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Db(error) => error.into(),
+            Trouble::Poison(id, defect) => Self::Poison(id, defect),
+            Trouble::Outage { dependency, reason } => Self::Outage(Outage { dependency, reason }),
+        }
+    }
+}
+
+impl Taken {
+    fn record(&self) -> Record<'_> {
+        Record {
+            stream: self.stream.clone(),
+            id: self.id,
+            kind: &self.kind,
+            payload: &self.payload,
+            correlation_id: self.correlation_id.as_deref(),
+            traceparent: self.traceparent.as_deref(),
+            partition_key: self.partition_key.as_deref(),
+        }
+    }
+}
+
+impl Taker {
+    /// For this handler, with connections of its own.
+    pub fn new(app: &App, db: Db, handler: Handling) -> Self {
+        let ledger = Ledger {
+            service: handler.service(),
+            db,
+            clock: app.clock.clone(),
+            ids: app.ids,
+            config: Arc::clone(&app.config),
+        };
+        let relays = [app.wakes.outbox_relay.clone(), app.wakes.bus_relay.clone()];
+        Self { ledger, registry: app.registry.clone(), handler, relays }
+    }
+
+    /// The handler.
+    pub fn handler(&self) -> &Handling {
+        &self.handler
+    }
+
+    /// Deals with messages, and says what becomes of each at the broker, in their order.
+    ///
+    /// # Errors
+    /// When something that is needed is away: nothing was done, and all are to be delivered again.
+    pub async fn take(&self, deliveries: &[Delivery]) -> Result<Vec<Verdict>, Outage> {
+        let mut taken: Vec<Taken> = deliveries.iter().map(|one| self.read(one)).collect();
+        let mut verdicts: HashMap<MessageId, Verdict> = self.waiting(&taken).await?;
+        loop {
+            let all: Vec<&Taken> =
+                taken.iter().filter(|one| !verdicts.contains_key(&one.id)).collect();
+            match self.attempt(&all).await {
+                Ok(done) => verdicts.extend(done),
+                Err(Broken::Outage(outage)) => return Err(outage),
+                Err(Broken::Poison(id, defect)) => {
+                    let is_it = |one: &Taken| one.id == id && one.content.is_ok();
+                    if !all.iter().any(|one| is_it(one)) {
+                        self.take_apart(&all, &mut verdicts).await?;
+                        break;
+                    }
+                    // It goes to the dead letters, and the others go on without it.
+                    let bad = taken.iter_mut().filter(|one| is_it(one));
+                    bad.for_each(|one| one.content = Err(defect.clone()));
+                    continue;
+                }
+                Err(Broken::Failed(reason)) => {
+                    self.ledger.reach_postgres().await?;
+                    if let [only] = all.as_slice() {
+                        verdicts.insert(only.id, self.note_failure(only, &reason).await?);
+                    } else {
+                        self.take_apart(&all, &mut verdicts).await?;
+                    }
+                }
+            }
+            break;
+        }
+        let verdict = |one: &Taken| verdicts.get(&one.id).copied().unwrap_or(Verdict::Ack);
+        Ok(taken.iter().map(verdict).collect())
+    }
+
+    /// One by one, in their order; those of a key of which one failed wait for it.
+    async fn take_apart(
+        &self,
+        all: &[&Taken],
+        verdicts: &mut HashMap<MessageId, Verdict>,
+    ) -> Result<(), Outage> {
+        let mut held: HashMap<&str, Duration> = HashMap::new();
+        for &one in all {
+            let key = one.partition_key.as_deref();
+            if let Some(pause) = key.and_then(|key| held.get(key)) {
+                verdicts.insert(one.id, Verdict::Retry(*pause));
+                continue;
+            }
+            let reason = match self.attempt(&[one]).await {
+                Ok(done) => {
+                    verdicts.extend(done);
+                    continue;
+                }
+                Err(Broken::Outage(outage)) => return Err(outage),
+                Err(Broken::Poison(_, defect)) => defect.reason().to_owned(),
+                Err(Broken::Failed(reason)) => reason,
+            };
+            self.ledger.reach_postgres().await?;
+            let verdict = self.note_failure(one, &reason).await?;
+            if let (Verdict::Retry(pause), Some(key)) = (verdict, key) {
+                held.insert(key, pause.saturating_add(BEHIND));
+            }
+            verdicts.insert(one.id, verdict);
+        }
+        Ok(())
+    }
+
+    /// Those that have to wait for an earlier one of their key that failed.
+    async fn waiting(&self, taken: &[Taken]) -> Result<HashMap<MessageId, Verdict>, Outage> {
+        let keys: HashSet<&str> =
+            taken.iter().filter_map(|one| one.partition_key.as_deref()).collect();
+        let keys: Vec<&str> = keys.into_iter().collect();
+        let now = self.ledger.clock.now();
+        let conn = self.ledger.db.get().await?;
+        let waiting = inbox::waiting(&conn, self.ledger.service, &keys).await?;
+        let mut verdicts = HashMap::new();
+        for one in taken {
+            let revision = one.id.to_string();
+            let before = waiting.iter().find(|other| {
+                Some(other.partition_key.as_str()) == one.partition_key.as_deref()
+                    && other.revision < revision
+            });
+            if let Some(before) = before {
+                let due = before.next_attempt_at.unwrap_or(now).duration_since(now);
+                let due = Duration::try_from(due).unwrap_or_default();
+                verdicts.insert(one.id, Verdict::Retry(due.saturating_add(BEHIND)));
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// All at once; a panic in it is a failure like any other.
+    async fn attempt(&self, batch: &[&Taken]) -> Result<HashMap<MessageId, Verdict>, Broken> {
+        if batch.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let whole = AssertUnwindSafe(self.transaction(batch)).catch_unwind().await;
+        whole.unwrap_or_else(|panic| {
+            Err(Broken::Failed(format!("panicked: {}", told_by(panic.as_ref()))))
+        })
+    }
+
+    async fn transaction(&self, batch: &[&Taken]) -> Result<HashMap<MessageId, Verdict>, Broken> {
+        let (begun, service) = (self.ledger.clock.now(), self.ledger.service);
+        // The same message twice in a batch is dealt with once.
+        let mut seen = HashSet::with_capacity(batch.len());
+        let unique: Vec<&Taken> = batch.iter().copied().filter(|one| seen.insert(one.id)).collect();
+        let endings: Vec<Ending> = unique.iter().map(|one| ending(one, begun)).collect();
+        let tx = self.ledger.db.begin().await?;
+        let won = inbox::settle(&tx, service, &endings, begun).await?;
+        let won: HashSet<Key> = won.into_iter().collect();
+        let (ours, lost): (Vec<&Taken>, Vec<&Taken>) =
+            unique.iter().partition(|one| won.contains(&one.record().key()));
+        let messages: Vec<Message> =
+            ours.iter().filter_map(|one| one.content.clone().ok()).collect();
+        let handled = if messages.is_empty() {
+            Handled::default()
+        } else {
+            self.handler.handle(&tx, &messages, begun).await?
+        };
+        self.finish(&tx, &ours, &handled, begun).await?;
+        tx.commit().await?;
+        if handled.told {
+            self.relays.iter().for_each(Wake::ring);
+        }
+        self.report(batch.len(), &messages, &handled, begun);
+        let lost_keys: Vec<Key> = lost.iter().map(|one| one.record().key()).collect();
+        let refused = self.ledger.refused(&lost_keys, begun).await?;
+        Ok(unique
+            .iter()
+            .map(|one| {
+                let verdict = refused.get(&one.record().key()).copied();
+                (one.id, verdict.unwrap_or(Verdict::Ack))
+            })
+            .collect())
+    }
+
+    /// What else is written with the effects: who was skipped, and letters of what makes no sense.
+    async fn finish(
+        &self,
+        tx: &crate::postgres::Conn,
+        ours: &[&Taken],
+        handled: &Handled,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let service = self.ledger.service;
+        if !handled.skipped.is_empty() {
+            let by_id: HashMap<MessageId, &&Taken> = ours.iter().map(|one| (one.id, one)).collect();
+            let skipped: Vec<(Key, &'static str)> = handled
+                .skipped
+                .iter()
+                .filter_map(|(id, why)| Some((by_id.get(id)?.record().key(), *why)))
+                .collect();
+            inbox::skip(tx, service, &skipped).await?;
+        }
+        let letters = ours.iter().filter_map(|one| {
+            let defect = one.content.as_ref().err()?;
+            let (source, record) = (service.name(), one.record());
+            tracing::warn!(
+                service = source, kind = one.kind, message = %one.id, reason = defect.reason(),
+                "a message went to the dead letters"
+            );
+            Some(self.ledger.letter(source, &record, defect.reason(), 1, now))
+        });
+        let letters: Vec<_> = letters.collect();
+        self.ledger.count("dead", letters.len());
+        dead_letter::save(tx, &letters).await
+    }
+
+    async fn note_failure(&self, one: &Taken, reason: &str) -> Result<Verdict, Outage> {
+        let bus = &self.ledger.config.bus;
+        let delay_ms = |attempts| {
+            let jitter = |below| self.ledger.ids.jitter(below);
+            // At least half of it: a pause of nothing is no pause.
+            let whole = backoff_ms(attempts, bus.retry_delay_ms, bus.retry_delay_max_ms, |n| n);
+            whole / 2 + jitter(whole.div_ceil(2).max(1))
+        };
+        let record = one.record();
+        let noted = self.ledger.note_failure(&record, reason, bus.attempts_max, delay_ms);
+        noted.await.map_err(|error| Outage { dependency: "postgres", reason: format!("{error:#}") })
+    }
+
+    /// After the commit: what the batch came to, and how long messages took to here.
+    fn report(&self, read: usize, messages: &[Message], handled: &Handled, begun: Timestamp) {
+        let (service, now) = (self.ledger.service.name(), self.ledger.clock.now());
+        let latency = metrics::histogram!("bus_publish_to_commit_seconds", "service" => service);
+        for message in messages {
+            latency.record(now.duration_since(message.happened_at).as_secs_f64().max(0.0));
+            tracing::debug!(
+                service, r#type = message.kind, message = %message.id,
+                correlation_id = message.correlation_id, "processed"
+            );
+        }
+        let skipped = handled.skipped.len();
+        self.ledger.count("processed", messages.len().saturating_sub(skipped));
+        self.ledger.count("skipped", skipped);
+        for (name, count) in &handled.counts {
+            metrics::counter!("handler_effects_total", "service" => service, "what" => *name)
+                .increment(*count);
+        }
+        let took = now.duration_since(begun).as_secs_f64().max(0.0);
+        metrics::histogram!("handler_batch_seconds", "service" => service).record(took);
+        tracing::debug!(
+            service, read, handled = messages.len(), skipped, counts = ?handled.counts,
+            took_ms = took * 1e3, "took a batch"
+        );
+    }
+
+    fn read(&self, delivery: &Delivery) -> Taken {
+        match delivery.envelope() {
+            Ok(envelope) => self.open(delivery, envelope),
+            Err(defect) => Taken {
+                id: made_up(delivery),
+                stream: stream_name(None),
+                kind: message::kind(delivery.stream.kind()),
+                payload: text(&delivery.body),
+                correlation_id: None,
+                traceparent: None,
+                partition_key: None,
+                content: Err(defect),
+            },
+        }
+    }
+
+    fn open(&self, delivery: &Delivery, envelope: Envelope) -> Taken {
+        let version = u32::from(envelope.version);
+        let payload = text(envelope.data.to_string().as_bytes());
+        let known = self.handler.kinds().iter().find(|kind| **kind == envelope.kind);
+        let content = match known {
+            Some(_) if envelope.kind != delivery.stream.kind() => {
+                Err(Defect::new(format!("is on the stream of {}", delivery.stream)))
+            }
+            None => Err(Defect::new("is of a type that is not handled here")),
+            Some(kind) => {
+                self.registry.accept(kind, version, envelope.id, envelope.data).map(|data| {
+                    Message {
+                        id: envelope.id,
+                        kind,
+                        data,
+                        happened_at: envelope.time,
+                        correlation_id: envelope.correlation_id.clone().unwrap_or_default(),
+                        traceparent: envelope.traceparent.clone(),
+                    }
+                })
+            }
+        };
+        Taken {
+            id: envelope.id,
+            stream: bus_stream_name(&envelope.kind, version),
+            kind: message::kind(&envelope.kind),
+            payload,
+            correlation_id: envelope.correlation_id,
+            traceparent: envelope.traceparent,
+            partition_key: envelope.partition_key,
+            content,
+        }
+    }
+}
+
+fn ending(one: &Taken, now: Timestamp) -> Ending {
+    let key = one.record().key();
+    let partition_key = one.partition_key.clone();
+    match &one.content {
+        Ok(_) => Ending {
+            key,
+            status: ProcessingStatus::Processed,
+            error: None,
+            dead_at: None,
+            partition_key,
+        },
+        Err(defect) => Ending {
+            key,
+            status: ProcessingStatus::Failed,
+            error: Some(defect.reason().to_owned()),
+            dead_at: Some(now),
+            partition_key,
+        },
+    }
+}
+
+/// The id of what has none: made of its place (version 8), so that it is the same when it comes
+/// again.
+fn made_up(delivery: &Delivery) -> MessageId {
+    let mut hash = Sha256::new();
+    hash.update(delivery.stream.to_string().as_bytes());
+    hash.update([0]);
+    hash.update(delivery.position.to_string().as_bytes());
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut bytes = [0_u8; 16];
+    for (to, from) in bytes.iter_mut().zip(digest) {
+        *to = from;
+    }
+    MessageId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+/// A body as a dead letter keeps it.
+fn text(body: &[u8]) -> String {
+    let kept = body.get(..body.len().min(PAYLOAD_MAX)).unwrap_or_default();
+    message::storable(&String::from_utf8_lossy(kept), PAYLOAD_MAX)
+}

@@ -1,0 +1,107 @@
+//! The bus's part of the roster: from the outbox to the streams, and from there to the handlers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{IDLE, SWEEP, duty};
+use crate::actors::Phase;
+use crate::actors::bus_consumer::BusConsumer;
+use crate::actors::bus_keeper::BusKeeper;
+use crate::actors::bus_relay::BusRelay;
+use crate::actors::pace::Pace;
+use crate::actors::supervisor::Supervisor;
+use crate::app::App;
+use crate::app::messages::handle::{self, Handling};
+use crate::app::messages::parcels::{Parcels, streams_of};
+use crate::app::messages::recover::{Duty, Recovery};
+use crate::app::messages::relay::Outbox;
+use crate::app::messages::shares::Shares;
+use crate::app::messages::take::Taker;
+use crate::bus::{self, EventBus};
+use crate::domain::message::Lane;
+use crate::postgres::Db;
+use crate::wake::Wake;
+
+/// Relay, consumers and keeper.
+pub fn start(supervisor: &Supervisor, app: &App, pace: impl Fn() -> Pace) -> anyhow::Result<()> {
+    let handlers = handle::all(app);
+    let parcels = Parcels::new(app.registry.clone(), &handlers);
+    // Each of them uses one connection at a time.
+    let db = Db::by_key(&app.config.postgres, handlers.len() + 2)?;
+    relay(supervisor, app, &db, &parcels, pace())?;
+    keeper(supervisor, app, &db, &parcels, &handlers, pace());
+    for handler in handlers {
+        consumer(supervisor, app, &db, handler);
+    }
+    Ok(())
+}
+
+fn relay(
+    supervisor: &Supervisor,
+    app: &App,
+    db: &Db,
+    parcels: &Parcels,
+    pace: Pace,
+) -> anyhow::Result<()> {
+    let also = match app.config.bus.also_publish_to {
+        Some(provider) => Some(bus::open_as(provider, &app.config, &app.clock)?),
+        None => None,
+    };
+    let buses: (Arc<dyn EventBus>, Option<Arc<dyn EventBus>>) = (Arc::clone(&app.bus), also);
+    let (app, db, parcels) = (app.clone(), db.clone(), parcels.clone());
+    let tick = Duration::from_millis(app.config.relay.tick_ms);
+    let duty = duty("bus-relay", Phase::Relay, app.wakes.bus_relay.clone(), tick);
+    supervisor.spawn(duty, move || {
+        let (app, parcels, buses, pace) =
+            (app.clone(), parcels.clone(), buses.clone(), pace.clone());
+        let outbox = outbox(&app, &db);
+        async move {
+            let batch_max = usize::try_from(app.config.relay.batch_max).unwrap_or(usize::MAX);
+            BusRelay::new(outbox, parcels, buses, pace, batch_max).await
+        }
+    });
+    Ok(())
+}
+
+fn keeper(
+    supervisor: &Supervisor,
+    app: &App,
+    db: &Db,
+    parcels: &Parcels,
+    handlers: &[Handling],
+    pace: Pace,
+) {
+    let duties: Vec<Duty> = handlers.iter().map(|one| (one.service(), Some(one.kinds()))).collect();
+    let (app, db, parcels) = (app.clone(), db.clone(), parcels.clone());
+    supervisor.spawn(duty("bus-keeper", Phase::Workers, Wake::default(), SWEEP), move || {
+        let recovery = Recovery::new(outbox(&app, &db), duties.clone());
+        let (bus, relay) = (Arc::clone(&app.bus), app.wakes.bus_relay.clone());
+        let upkeep = (relay, app.config.bus.max_length);
+        let keeper =
+            BusKeeper::new(recovery, parcels.clone(), bus, app.clock.clone(), pace.clone(), upkeep);
+        std::future::ready(Ok(keeper))
+    });
+}
+
+fn consumer(supervisor: &Supervisor, app: &App, db: &Db, handler: Handling) {
+    let (app, db) = (app.clone(), db.clone());
+    let service = handler.service();
+    let name = format!("bus-consumer-{}", service.name());
+    // What it waits for is the broker: it is never rung, and rests only to look up.
+    supervisor.spawn(duty(&name, Phase::Workers, Wake::default(), IDLE), move || {
+        let config = &app.config.bus;
+        let streams = streams_of(handler.kinds()).iter().map(ToString::to_string).collect();
+        let lease_ms = config.stream_lease_ms;
+        let (clock, ids) = (app.clock.clone(), app.ids);
+        let shares = Shares::new(db.clone(), clock, ids, service, streams, lease_ms);
+        let taker = Taker::new(&app, db.clone(), Arc::clone(&handler));
+        let (bus, name) = (Arc::clone(&app.bus), format!("{}-{}", service.name(), ids.uuid()));
+        let consumer = BusConsumer::new(bus, taker, shares, name, config.read_max);
+        std::future::ready(Ok(consumer))
+    });
+}
+
+fn outbox(app: &App, db: &Db) -> Outbox {
+    let (clock, config) = (app.clock.clone(), Arc::clone(&app.config));
+    Outbox::new(Lane::Bus, db.clone(), clock, app.ids, config)
+}
