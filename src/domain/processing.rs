@@ -92,16 +92,16 @@ pub fn stream_name(kind: Option<FactKind>) -> String {
     format!("$et-happening.{}.v1", kind.map_or("unknown", FactKind::name))
 }
 
-/// The type of what is remembered under that stream; the stream itself if it is none of ours.
-pub fn kind_of(stream: &str) -> &str {
-    let inner = stream.strip_prefix("$et-happening.").and_then(|rest| rest.rsplit_once(".v"));
-    inner.map_or(stream, |(kind, _)| kind)
-}
-
 /// The stream that messages of a type of the bus belong to, in this version of its schema (S1.6).
 /// The same whichever broker brought them.
 pub fn bus_stream_name(kind: &str, version: u32) -> String {
     format!("$et-happening.{kind}.v{version}")
+}
+
+/// The type of what is remembered under that stream; the stream itself if it is none of ours.
+pub fn kind_of(stream: &str) -> &str {
+    let inner = stream.strip_prefix("$et-happening.").and_then(|rest| rest.rsplit_once(".v"));
+    inner.map_or(stream, |(kind, _)| kind)
 }
 
 /// How long to wait before attempt number `attempts + 1`, in milliseconds: the delay doubles up to

@@ -7,6 +7,7 @@ pub mod admin_integrity;
 pub mod admin_messages;
 pub mod admin_redrives;
 pub mod admin_streams;
+pub mod admin_trace;
 pub mod alerts;
 pub mod api_keys;
 pub mod asyncapi;
@@ -72,7 +73,8 @@ fn api(cfg: &mut ServiceConfig<'_>) {
         .configure(admin_messages::routes)
         .configure(admin_redrives::routes)
         .configure(admin_dead_letters::routes)
-        .configure(admin_streams::routes);
+        .configure(admin_streams::routes)
+        .configure(admin_trace::routes);
 }
 
 /// What stands at the root, besides the pages of `docs.rs` and `pages.rs`.

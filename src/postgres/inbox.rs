@@ -2,7 +2,6 @@
 //! any number of claimers of a message one gets the row, and a crashed one's claim lapses.
 
 use jiff::Timestamp;
-use tokio_postgres::types::ToSql;
 
 use super::{Conn, DbError, Statements as _};
 use crate::domain::processing::{ProcessingStatus, ServiceContext, kind_of};
@@ -30,28 +29,28 @@ const FIND: &str = "SELECT p.streamName, p.revision, p.processingStatus, p.fence
 /// A claim as above, ended with the statement that makes it: for work that is committed with it.
 /// Sorted, so that two that deal with the same messages wait for each other instead of
 /// deadlocking.
-const SETTLE: &str = "WITH settled AS (
-    INSERT INTO processed_events AS p
-    (streamName, revision, serviceContext, processingStatus, processedAt, last_error, dead_at,
-     partition_key)
-    SELECT k.stream, k.revision, $1, k.status, $2, k.error, k.dead_at, k.partition_key
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[])
-         AS k (stream, revision, status, error, dead_at, partition_key) ORDER BY 1, 2
-    ON CONFLICT (streamName, revision, serviceContext) DO UPDATE
-    SET processingStatus = EXCLUDED.processingStatus, processedAt = $2, lease_until = NULL,
-        fence = p.fence + 1, attempts = p.attempts + 1, next_attempt_at = NULL,
-        last_error = EXCLUDED.last_error, dead_at = EXCLUDED.dead_at
-    WHERE (p.processingStatus = 'failed' AND p.dead_at IS NULL
-           AND (p.next_attempt_at IS NULL OR p.next_attempt_at <= $2))
-       OR (p.processingStatus = 'processing'
-           AND (p.lease_until IS NULL OR p.lease_until <= $2))
-    RETURNING streamName, revision, processingStatus, last_error),
+const SETTLE: &str = "WITH ended AS (
+        INSERT INTO processed_events AS p
+        (streamName, revision, serviceContext, processingStatus, processedAt, last_error, dead_at,
+         partition_key)
+        SELECT k.stream, k.revision, $1, k.status, $2, k.error, k.dead_at, k.partition_key
+        FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[])
+             AS k (stream, revision, status, error, dead_at, partition_key) ORDER BY 1, 2
+        ON CONFLICT (streamName, revision, serviceContext) DO UPDATE
+        SET processingStatus = EXCLUDED.processingStatus, processedAt = $2, lease_until = NULL,
+            fence = p.fence + 1, attempts = p.attempts + 1, next_attempt_at = NULL,
+            last_error = EXCLUDED.last_error, dead_at = EXCLUDED.dead_at
+        WHERE (p.processingStatus = 'failed' AND p.dead_at IS NULL
+               AND (p.next_attempt_at IS NULL OR p.next_attempt_at <= $2))
+           OR (p.processingStatus = 'processing'
+               AND (p.lease_until IS NULL OR p.lease_until <= $2))
+        RETURNING streamName, revision, processingStatus, last_error),
     logged AS (
         INSERT INTO message_log (at, action, message_id, type, service, detail)
-        SELECT $2, s.processingStatus, s.revision, k.type, $1, s.last_error
-        FROM settled s JOIN unnest($3::text[], $4::text[], $9::text[]) AS k (stream, revision, type)
-          ON s.streamName = k.stream AND s.revision = k.revision)
-    SELECT streamName, revision FROM settled";
+        SELECT $2, e.processingStatus, e.revision, k.type, $1, e.last_error
+        FROM ended e JOIN unnest($3::text[], $4::text[], $9::text[]) AS k (stream, revision, type)
+          ON e.streamName = k.stream AND e.revision = k.revision)
+    SELECT streamName, revision FROM ended";
 /// The log's line is of the same transaction: nobody has seen it yet.
 const SKIP: &str = "WITH skipped AS (
         UPDATE processed_events p SET processingStatus = 'skipped', last_error = k.why
@@ -291,11 +290,14 @@ pub async fn settle(
     let errors: Vec<Option<&str>> = endings.iter().map(|end| end.error.as_deref()).collect();
     let dead: Vec<_> = endings.iter().map(|end| end.dead_at).collect();
     let keys: Vec<Option<&str>> = endings.iter().map(|end| end.partition_key.as_deref()).collect();
-    let types: Vec<&str> = streams.iter().map(|stream| kind_of(stream)).collect();
+    let types: Vec<&str> = endings.iter().map(|end| kind_of(&end.key.stream)).collect();
     let service = service.name();
-    let params: [&(dyn ToSql + Sync); 9] =
-        [&service, &now, &streams, &revisions, &statuses, &errors, &dead, &keys, &types];
-    let rows = conn.rows(SETTLE, &params).await?;
+    let rows = conn
+        .rows(
+            SETTLE,
+            &[&service, &now, &streams, &revisions, &statuses, &errors, &dead, &keys, &types],
+        )
+        .await?;
     rows.iter().map(key).collect()
 }
 

@@ -77,9 +77,15 @@ impl UserInteractions {
         let followed = interaction::count_follows(tx, &follows).await?;
         let updated = counted.len() + rated.len() + followed.len();
         let mut tally = Tally::default();
-        counted.iter().for_each(|one| tally.interest(one.pair, one.before, one.after));
-        rated.iter().for_each(|one| tally.rating(one.pair, one.before, one.after));
-        followed.iter().for_each(|one| tally.follow(one.pair, one.before, one.after));
+        for one in &counted {
+            tally.interest(one.pair, one.before, one.after);
+        }
+        for one in &rated {
+            tally.rating(one.pair, one.before, one.after);
+        }
+        for one in &followed {
+            tally.follow(one.pair, one.before, one.after);
+        }
         let mut skipped = untouched(&interests, &counted);
         skipped.extend(untouched(&ratings, &rated));
         skipped.extend(untouched(&follows, &followed));
@@ -143,7 +149,7 @@ impl UserInteractions {
 
     /// What becomes of an alert in the inbox; it goes on with the trace of whoever is named.
     fn message(
-        &self,
+        self,
         new: &NewAlert,
         causes: &HashMap<Pair, &Message>,
         now: Timestamp,
@@ -209,8 +215,10 @@ impl Batch {
         let (at, message_id) = (message.happened_at, message.id);
         match message.kind {
             INTEREST_CHANGED => {
-                let state = name(data, "state")?.map(InterestState::parse);
-                let state = if let Some(state) = state { Some(state?) } else { None };
+                let state = match data.get("state")? {
+                    Value::Null => None,
+                    state => Some(InterestState::parse(state.as_str()?)?),
+                };
                 let privacy = Privacy::parse(data.get("privacy")?.as_str()?)?;
                 let said = Said { version, what: (state, privacy), at, message: message_id };
                 self.interests.push(((id(data, "eventId")?, user), said));
@@ -236,15 +244,6 @@ impl Batch {
 
 fn id(data: &Value, member: &str) -> Option<Uuid> {
     data.get(member)?.as_str()?.parse().ok()
-}
-
-/// A name, or that there is none; `None` if it is neither.
-fn name<'a>(data: &'a Value, member: &str) -> Option<Option<&'a str>> {
-    match data.get(member)? {
-        Value::Null => Some(None),
-        Value::String(name) => Some(Some(name)),
-        _ => None,
-    }
 }
 
 /// The messages of those pairs that stayed as they were.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::events::sees;
+use super::once::transaction;
 use super::{App, Origin, Result};
 use crate::domain::account::Caller;
 use crate::domain::event::{Event, EventStatus};
@@ -56,6 +57,13 @@ async fn seen(conn: &Conn, caller: &Caller, id: EventId) -> Result<Event> {
 async fn alive(tx: &Conn, caller: &Caller) -> Result<()> {
     account::lock(tx, caller.user_id).await?.ok_or(Refusal::Unauthenticated)?;
     Ok(())
+}
+
+/// Runs a verb in a transaction of its own; what it tells leaves at once.
+async fn saying<T>(app: &App, verb: impl AsyncFnOnce(&Conn) -> Result<T>) -> Result<T> {
+    let said = transaction(app, verb).await?;
+    app.wakes.bus_relay.ring();
+    Ok(said)
 }
 
 /// A message for the bus.

@@ -1,7 +1,6 @@
 //! Rating an event, and taking it back.
 
-use super::{News, alive, known, tell};
-use crate::app::once::transaction;
+use super::{News, alive, known, saying, tell};
 use crate::app::{App, Origin, Result};
 use crate::domain::account::Caller;
 use crate::domain::event::EventStatus;
@@ -22,7 +21,7 @@ pub async fn rate(
     stars: i32,
 ) -> Result<Rating> {
     let now = app.clock.now();
-    let rated = transaction(app, async |tx| {
+    let rated = saying(app, async |tx| {
         alive(tx, caller).await?;
         let status = known(tx, id).await?.rules.status;
         if status == EventStatus::Cancelled {
@@ -43,7 +42,7 @@ pub async fn rate(
 /// [`Refusal::NotFound`], also for drafts.
 pub async fn take_back(app: &App, caller: &Caller, origin: &Origin, id: EventId) -> Result<()> {
     let now = app.clock.now();
-    let taken_back = transaction(app, async |tx| {
+    let taken_back = saying(app, async |tx| {
         known(tx, id).await?;
         let Some(before) = rating::lock(tx, id, caller.user_id).await? else { return Ok(()) };
         let Some(after) = before.change(None, now) else { return Ok(()) };

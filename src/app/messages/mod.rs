@@ -19,6 +19,7 @@ pub mod seal;
 pub mod shares;
 pub mod streams;
 pub mod take;
+pub mod trace;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
