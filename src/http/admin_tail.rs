@@ -18,7 +18,7 @@ use super::caller::{Authorized, Operate};
 use super::problem::Problem;
 use super::query::Query;
 use super::time::rfc3339;
-use crate::app::messages::streams::{Passed, Tail, place};
+use crate::app::messages::tail::{Passed, Tail, place};
 use crate::app::{App, Error as AppError};
 
 /// How often the streams are looked at.

@@ -18,6 +18,7 @@ pub mod relay;
 pub mod seal;
 pub mod shares;
 pub mod streams;
+pub mod tail;
 pub mod take;
 pub mod trace;
 
