@@ -27,7 +27,7 @@ const WRONG: &str = "SELECT count(*) FROM (
                       SELECT event_id FROM event_stats) e
     LEFT JOIN event_stats s ON s.event_id = e.id
     WHERE (coalesce(s.sure, 0), coalesce(s.maybe, 0), coalesce(s.interested, 0),
-           coalesce(s.ratings, 0), coalesce(s.rating_sum, 0)) IS DISTINCT FROM (SELECT
+           coalesce(s.ratings, 0), coalesce(s.rating_sum, 0)) <> (SELECT
         count(*) FILTER (WHERE state = 'sure'), count(*) FILTER (WHERE state = 'maybe'),
         count(*) FILTER (WHERE state = 'interested'),
         (SELECT count(rating) FROM event_ratings r WHERE r.event_id = e.id),
@@ -37,7 +37,7 @@ const WRONG: &str = "SELECT count(*) FROM (
     SELECT u.id FROM users u LEFT JOIN user_stats s ON s.user_id = u.id
     WHERE (coalesce(s.sure, 0), coalesce(s.maybe, 0), coalesce(s.interested, 0),
            coalesce(s.interests, 0), coalesce(s.ratings, 0), coalesce(s.follows, 0))
-        IS DISTINCT FROM (SELECT
+        <> (SELECT
         count(*) FILTER (WHERE state = 'sure'), count(*) FILTER (WHERE state = 'maybe'),
         count(*) FILTER (WHERE state = 'interested'), count(state),
         (SELECT count(rating) FROM event_ratings r WHERE r.user_id = u.id),
