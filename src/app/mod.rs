@@ -4,6 +4,7 @@
 //! `domain` for the decision, and lets `postgres` write it with its facts in one transaction.
 
 pub mod accounts;
+pub mod audit;
 pub mod bookings;
 pub mod demo;
 pub mod error;

@@ -130,59 +130,86 @@ impl Log {
 struct MemorySubscriber {
     shared: Arc<Shared>,
     subscription: Subscription,
-    /// Streams whose messages that were its own before have been handed out.
-    resumed: BTreeSet<Stream>,
+    /// What was its own when it came, and has not been handed out since.
+    own: BTreeSet<(Stream, u64)>,
+    /// Whose turn is next: none of the streams starves.
+    turn: usize,
 }
 
 impl MemorySubscriber {
-    fn take(&mut self, max: usize) -> Vec<Delivery> {
-        let now = self.shared.clock.now();
-        let mut logs = self.shared.logs();
-        let mut found = Vec::new();
-        let Subscription { streams, group: name, consumer } = &self.subscription;
-        for stream in streams {
-            let log = logs.entry(stream.clone()).or_default();
-            let mut group = log.groups.remove(name).unwrap_or_default();
-            group.consumers.insert(consumer.clone());
-            let resumed = self.resumed.contains(stream);
-            let idle = self.shared.claim_idle;
-            // Who comes first: its own, those that are due, those that lie.
-            let rank = |one: &Pending| match one.due {
-                Some(due) => (due <= now).then_some(1),
-                None if one.consumer == *consumer && !resumed => Some(0),
-                None => (now.duration_since(one.since).unsigned_abs() >= idle).then_some(2),
+    fn new(shared: Arc<Shared>, subscription: Subscription) -> Self {
+        let mut own = BTreeSet::new();
+        let logs = shared.logs();
+        for stream in &subscription.streams {
+            let log = logs.get(stream);
+            let Some(group) = log.and_then(|log| log.groups.get(&subscription.group)) else {
+                continue;
             };
-            let mut again: Vec<(u8, u64)> = group
+            let its = group
                 .pending
                 .iter()
-                .filter_map(|(number, one)| Some((rank(one)?, *number)))
-                .collect();
-            again.sort_unstable();
-            let room = max.saturating_sub(found.len());
-            if again.iter().filter(|(rank, _)| *rank == 0).count() <= room {
-                self.resumed.insert(stream.clone());
-            }
-            for (_, number) in again.into_iter().take(room) {
-                let Some(one) = group.pending.get_mut(&number) else { continue };
-                one.attempt = one.attempt.saturating_add(1);
-                (one.since, one.due) = (now, None);
-                one.consumer.clone_from(consumer);
-                found.extend(log.delivery(stream, number, one.attempt));
-            }
-            let behind = (Bound::Excluded(group.reached), Bound::Unbounded);
-            let room = max.saturating_sub(found.len());
-            let new: Vec<u64> =
-                log.messages.range(behind).take(room).map(|(number, _)| *number).collect();
-            for number in new {
-                group.reached = number;
-                let consumer = consumer.clone();
-                group
-                    .pending
-                    .insert(number, Pending { consumer, attempt: 1, since: now, due: None });
-                found.extend(log.delivery(stream, number, 1));
-            }
-            log.groups.insert(name.clone(), group);
+                .filter(|(_, one)| one.consumer == subscription.consumer && one.due.is_none());
+            own.extend(its.map(|(number, _)| (stream.clone(), *number)));
         }
+        drop(logs);
+        Self { shared, subscription, own, turn: 0 }
+    }
+
+    /// Of each stream its share, and then what room is left.
+    fn take(&mut self, max: usize) -> Vec<Delivery> {
+        let streams = self.subscription.streams.len().max(1);
+        self.turn = (self.turn + 1) % streams;
+        let mut found = Vec::new();
+        for share in [max.div_ceil(streams), max] {
+            for step in 0..streams {
+                let place = (self.turn + step) % streams;
+                let Some(stream) = self.subscription.streams.get(place).cloned() else { continue };
+                let room = share.min(max.saturating_sub(found.len()));
+                found.extend(self.take_of(&stream, room));
+            }
+        }
+        found
+    }
+
+    fn take_of(&mut self, stream: &Stream, max: usize) -> Vec<Delivery> {
+        let now = self.shared.clock.now();
+        let mut logs = self.shared.logs();
+        let Subscription { group: name, consumer, .. } = &self.subscription;
+        let log = logs.entry(stream.clone()).or_default();
+        let mut group = log.groups.remove(name).unwrap_or_default();
+        group.consumers.insert(consumer.clone());
+        // Who comes first: its own, those that are due, those that lie.
+        let rank = |number: u64, one: &Pending| match one.due {
+            Some(due) => (due <= now).then_some(1),
+            None if self.own.contains(&(stream.clone(), number)) => Some(0),
+            None => {
+                let lies = now.duration_since(one.since).unsigned_abs();
+                (lies >= self.shared.claim_idle).then_some(2)
+            }
+        };
+        let pending = group.pending.iter();
+        let mut again: Vec<(u8, u64)> =
+            pending.filter_map(|(number, one)| Some((rank(*number, one)?, *number))).collect();
+        again.sort_unstable();
+        again.truncate(max);
+        let mut found = Vec::new();
+        for (_, number) in again {
+            self.own.remove(&(stream.clone(), number));
+            let Some(one) = group.pending.get_mut(&number) else { continue };
+            one.attempt = one.attempt.saturating_add(1);
+            (one.since, one.due) = (now, None);
+            one.consumer.clone_from(consumer);
+            found.extend(log.delivery(stream, number, one.attempt));
+        }
+        let behind = (Bound::Excluded(group.reached), Bound::Unbounded);
+        let room = max.saturating_sub(found.len());
+        for (number, _) in log.messages.range(behind).take(room) {
+            let one = Pending { consumer: consumer.clone(), attempt: 1, since: now, due: None };
+            group.reached = *number;
+            group.pending.insert(*number, one);
+            found.extend(log.delivery(stream, *number, 1));
+        }
+        log.groups.insert(name.clone(), group);
         found
     }
 
@@ -285,7 +312,7 @@ impl EventBus for Memory {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             let subscriber: Box<dyn Subscriber> =
-                Box::new(MemorySubscriber { shared, subscription, resumed: BTreeSet::new() });
+                Box::new(MemorySubscriber::new(shared, subscription));
             Ok(subscriber)
         })
     }

@@ -56,20 +56,27 @@ const CLAIM: &str = "WITH due AS MATERIALIZED (
     UPDATE outbox o SET lease_until = $3, fence = o.fence + 1 FROM due WHERE o.seq = due.seq
     RETURNING o.seq, o.id, o.aggregate_id, o.type, o.payload::text AS payload, o.correlation_id,
               o.traceparent, o.created_at, o.fence, o.attempts";
-const MARK_SENT: &str = "UPDATE outbox o SET sent_at = $3, lease_until = NULL,
-        position = m.position
-    FROM unnest($1::bigint[], $2::bigint[], $4::text[]) AS m (seq, fence, position)
-    WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL";
+const MARK_SENT: &str = "WITH sent AS (
+        UPDATE outbox o SET sent_at = $3, lease_until = NULL, position = m.position
+        FROM unnest($1::bigint[], $2::bigint[], $4::text[]) AS m (seq, fence, position)
+        WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL
+        RETURNING o.id, o.type, o.lane, o.correlation_id, o.position)
+    INSERT INTO message_log (at, action, message_id, type, service, correlation_id, detail)
+    SELECT $3, 'published', id, type, lane, correlation_id, position FROM sent";
 const RELEASE: &str = "UPDATE outbox o SET lease_until = NULL
     FROM unnest($1::bigint[], $2::bigint[]) AS m (seq, fence)
     WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL";
-const FAIL: &str = "UPDATE outbox o SET attempts = o.attempts + 1, lease_until = NULL,
-        last_error = m.error, next_attempt_at = m.next_attempt_at, dead_at = m.dead_at,
-        failed_at = $6
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[])
-         AS m (seq, fence, error, next_attempt_at, dead_at)
-    WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL
-    RETURNING o.seq";
+const FAIL: &str = "WITH failed AS (
+        UPDATE outbox o SET attempts = o.attempts + 1, lease_until = NULL, last_error = m.error,
+            next_attempt_at = m.next_attempt_at, dead_at = m.dead_at, failed_at = $6
+        FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+             AS m (seq, fence, error, next_attempt_at, dead_at)
+        WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL
+        RETURNING o.seq, o.id, o.type, o.lane, o.correlation_id, o.last_error),
+    logged AS (
+        INSERT INTO message_log (at, action, message_id, type, service, correlation_id, detail)
+        SELECT $6, 'refused', id, type, lane, correlation_id, last_error FROM failed)
+    SELECT seq FROM failed";
 const HURRY: &str = "UPDATE outbox SET next_attempt_at = NULL
     WHERE lane = $1 AND sent_at IS NULL AND dead_at IS NULL AND attempts > 0 AND seq > 0
       AND next_attempt_at IS NOT NULL";

@@ -78,6 +78,12 @@ impl Server {
     /// It stands still, and its connections with it.
     pub fn pause(&self) {
         self.signal("-STOP");
+        let pid = self.child.as_ref().expect("it runs").id();
+        let until = Instant::now() + DEADLINE;
+        while !stands_still(pid) {
+            assert!(Instant::now() < until, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// It goes on.
@@ -99,6 +105,16 @@ impl Drop for Server {
             std::fs::remove_dir_all(&self.folder).ok();
         }
     }
+}
+
+/// Whether none of its threads runs: the signal reaches them one by one.
+fn stands_still(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // After the name, which is in parentheses.
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    })
 }
 
 fn command(kind: Kind, port: u16, folder: &Path) -> Child {

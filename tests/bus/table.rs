@@ -95,6 +95,8 @@ fn writes_the_table() {
     text += &lines;
     fs::create_dir_all(document().parent().unwrap()).unwrap();
     fs::write(document(), text).unwrap();
+    // The next table is made of the next run.
+    fs::remove_dir_all(outcome(Provider::Redis, "").parent().unwrap()).unwrap();
 }
 
 #[test]

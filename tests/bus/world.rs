@@ -243,7 +243,7 @@ impl Reader {
         let until = Instant::now() + DEADLINE;
         let mut taken = Vec::new();
         while taken.len() < count {
-            assert!(Instant::now() < until, "only {} of {count} came", taken.len());
+            assert!(Instant::now() < until, "only these of {count} came: {:?}", numbers(&taken));
             let room = max.min(count - taken.len());
             match self.0.read(room, SOON).await {
                 Ok(read) => {

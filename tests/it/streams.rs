@@ -90,7 +90,7 @@ async fn what_fits_is_kept_for_the_bus_and_what_is_secret_is_sealed() {
         let sealed = kept[member].as_str().unwrap();
         assert!(sealed.starts_with("sealed:signing:"), "{sealed}");
     }
-    let audit = "SELECT count(*) FROM audit_log WHERE action = 'message.published'
+    let audit = "SELECT count(*) FROM audit_log WHERE action = 'message.submitted'
         AND actor_id IS NOT NULL";
     assert_eq!(server.count(audit).await, 1);
     server.finish().await;

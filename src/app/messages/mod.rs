@@ -18,6 +18,7 @@ pub mod relay;
 pub mod seal;
 pub mod shares;
 pub mod take;
+pub mod trace;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};

@@ -61,6 +61,10 @@ while left > 0 and length > 0 do
   elseif not upto or before(since, upto) then
     upto = since
   end
+  -- Nothing is before the first id, and Redis does not want to be asked.
+  if upto == '0-0' then
+    break
+  end
   local old = redis.call('XRANGE', KEYS[1], '-', upto and '(' .. upto or '+', 'COUNT', wanted)
   if #old == 0 then
     break

@@ -21,12 +21,14 @@ use anyhow::anyhow;
 use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
+use async_nats::jetstream::context::{Context, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config as StreamConfig, StorageType, Stream as Log};
-use futures_util::TryStreamExt as _;
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use self::link::{Link, Live, away};
 use self::subscriber::NatsSubscriber;
@@ -44,6 +46,11 @@ const NOT_FOUND: usize = 404;
 const DUPLICATES: Duration = Duration::from_mins(2);
 /// A group may have so many messages in hand and waiting; then nothing new is given to it.
 const PENDING_MAX: i64 = 100_000;
+/// NATS says that a stream is deleted before its files are, and takes those of a new one with them.
+const SETTLE: Duration = Duration::from_millis(250);
+/// A trim drops at most so many messages, and asks for so many at once.
+const TRIM_MAX: u64 = 5000;
+const TRIM_WIDTH: usize = 64;
 /// What is kept of a body that is too long.
 const KEPT: usize = 65_536;
 /// Room that a message needs beside its body: subject and headers.
@@ -130,6 +137,12 @@ impl Shared {
         Ok(())
     }
 
+    /// The same for streams that were there a moment ago.
+    async fn restore_lost(&self, streams: &[Stream]) -> Result<(), BusError> {
+        tokio::time::sleep(SETTLE).await;
+        self.restore(streams).await
+    }
+
     /// The stream as NATS knows it, if it does.
     async fn log(&self, stream: &Stream) -> Result<Option<Log>, BusError> {
         let jetstream = self.link.live().await?.jetstream;
@@ -173,7 +186,7 @@ impl Shared {
         let streams: BTreeSet<&Stream> =
             homeless.iter().filter_map(|index| Some(&batch.get(*index)?.stream)).collect();
         let streams: Vec<Stream> = streams.into_iter().cloned().collect();
-        if !streams.is_empty() && self.restore(&streams).await.is_ok() {
+        if !streams.is_empty() && self.restore_lost(&streams).await.is_ok() {
             let again = self.publish_these(batch, &homeless).await;
             for (index, outcome) in homeless.into_iter().zip(again) {
                 if let Some(place) = outcomes.get_mut(index) {
@@ -233,7 +246,7 @@ impl Shared {
     async fn lag(&self, stream: &Stream, group: &str) -> Result<Lag, BusError> {
         match self.look(stream, group).await {
             Err(BusError::Refused(_)) => {
-                self.restore(std::slice::from_ref(stream)).await?;
+                self.restore_lost(std::slice::from_ref(stream)).await?;
                 self.look(stream, group).await
             }
             found => found,
@@ -265,6 +278,7 @@ impl Shared {
     }
 
     async fn trim(&self, stream: &Stream, since: Timestamp, max: u64) -> Result<u64, BusError> {
+        let jetstream = self.link.live().await?.jetstream;
         let Some(log) = self.log(stream).await? else { return Ok(0) };
         let state = log.cached_info().state.clone();
         let mut missing = self.groups(stream);
@@ -278,7 +292,7 @@ impl Shared {
             }
         }
         if !missing.is_empty() {
-            self.restore(std::slice::from_ref(stream)).await?;
+            self.restore_lost(std::slice::from_ref(stream)).await?;
             return Ok(0);
         }
         let by_count = (state.last_sequence + 1).saturating_sub(max);
@@ -288,16 +302,25 @@ impl Shared {
             state.first_sequence
         };
         let keep_from = by_count.max(by_time).min(bound);
-        if keep_from <= state.first_sequence {
-            return Ok(0);
+        // One by one: a purge makes servers before 2.9.15 forget what is pending (nats-server#3892).
+        let upto = keep_from.min(state.first_sequence.saturating_add(TRIM_MAX));
+        let mut deletions = futures_util::stream::iter(state.first_sequence..upto)
+            .map(|sequence| {
+                self.in_time(delete(&jetstream, &log.cached_info().config.name, sequence))
+            })
+            .buffer_unordered(TRIM_WIDTH);
+        let mut dropped = 0;
+        while let Some(deleted) = deletions.next().await {
+            dropped += u64::from(deleted?);
         }
-        let purged = self.in_time(log.purge().sequence(keep_from).into_future()).await?;
-        Ok(purged.purged)
+        Ok(dropped)
     }
 
     async fn health(&self) -> BusHealth {
         let down =
             |reason| BusHealth { status: Status::Down, connected: false, reason: Some(reason) };
+        let degraded =
+            |reason| BusHealth { status: Status::Degraded, connected: true, reason: Some(reason) };
         let live = match self.link.live().await {
             Ok(live) => live,
             Err(error) => return down(format!("{:#}", anyhow::Error::new(error))),
@@ -305,13 +328,18 @@ impl Shared {
         if live.client.connection_state() != State::Connected {
             return down("not connected".to_owned());
         }
-        match self.in_time(live.jetstream.query_account()).await {
-            Ok(_) => BusHealth { status: Status::Up, connected: true, reason: None },
-            Err(BusError::Refused(error)) => BusHealth {
-                status: Status::Degraded,
-                connected: true,
-                reason: Some(format!("JetStream: {error:#}")),
+        // The server says there whether it has JetStream, and what is wrong with it.
+        let asked = live.client.request("$JS.API.INFO", Bytes::new());
+        let told = self.in_time(async { anyhow::Ok(asked.await?.payload) }).await;
+        let said: Result<Value, BusError> =
+            told.map(|body| serde_json::from_slice(&body).unwrap_or_default());
+        match said {
+            Ok(said) => match said.pointer("/error/description") {
+                None => BusHealth { status: Status::Up, connected: true, reason: None },
+                Some(why) => degraded(format!("JetStream: {why}")),
             },
+            // The client is connected; nobody is there to answer for JetStream, or is too slow.
+            Err(BusError::Refused(error)) => degraded(format!("JetStream: {error:#}")),
             Err(error) => down(format!("{:#}", anyhow::Error::new(error))),
         }
     }
@@ -348,6 +376,14 @@ fn is_answer(error: &(dyn std::error::Error + 'static)) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// Deletes a message without writing over what was on the disk. False if it was gone already.
+async fn delete(jetstream: &Context, name: &str, sequence: u64) -> anyhow::Result<bool> {
+    let subject = format!("STREAM.MSG.DELETE.{name}");
+    let asked = json!({"seq": sequence, "no_erase": true});
+    let told: Value = jetstream.request(subject, &asked).await?;
+    Ok(told.get("success").is_some_and(|success| *success == Value::Bool(true)))
 }
 
 /// A time of NATS as one of ours.

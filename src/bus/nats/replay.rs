@@ -9,7 +9,7 @@ use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 
 use super::super::{BusError, Delivery, From, Position, Stream};
-use super::{Shared, delivery};
+use super::{Shared, delivery, timestamp};
 
 /// NATS forgets it after so long, should we not come to tell it.
 const FORGET: Duration = Duration::from_secs(30);
@@ -28,8 +28,11 @@ impl Shared {
         if state.messages == 0 || max == 0 {
             return Ok(Vec::new());
         }
+        // NATS counts in nanoseconds from 1970, and not as far as we do.
+        let is_over = |time| timestamp(state.last_timestamp).is_some_and(|last| last < time);
         let policy = match from {
             From::Start => DeliverPolicy::All,
+            From::Time(time) if is_over(time) => return Ok(Vec::new()),
             From::At(position) => begin(sequence(position).max(1)),
             From::After(position) => begin(sequence(position).saturating_add(1)),
             From::Time(time) => at(time),
@@ -61,6 +64,9 @@ impl Shared {
         log: &Log,
         since: Timestamp,
     ) -> Result<Option<u64>, BusError> {
+        if timestamp(log.cached_info().state.last_timestamp).is_some_and(|last| last < since) {
+            return Ok(None);
+        }
         let looking = self.look_from(log, at(since)).await?;
         let info = looking.cached_info();
         let first = (info.num_pending > 0).then_some(info.delivered.stream_sequence + 1);
@@ -93,7 +99,7 @@ fn begin(start_sequence: u64) -> DeliverPolicy {
 }
 
 fn at(time: Timestamp) -> DeliverPolicy {
-    let nanos = time.as_nanosecond();
+    let nanos = time.max(Timestamp::UNIX_EPOCH).as_nanosecond();
     match async_nats::datetime::from_nanos(nanos) {
         Ok(start_time) => DeliverPolicy::ByStartTime { start_time },
         Err(_) => DeliverPolicy::All,

@@ -21,8 +21,6 @@ use super::{Shared, delivery};
 const ASKED: Duration = Duration::from_secs(1);
 /// NATS tells the end of that; if it does not, we ask again so much later.
 const GRACE: Duration = Duration::from_millis(500);
-/// After a stream was not there and could not be made.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// One stream of a subscriber.
 struct Reading {
@@ -78,8 +76,11 @@ impl NatsSubscriber {
         let until = Instant::now() + wait;
         loop {
             self.open().await?;
-            self.mend().await?;
             self.ask(max).await?;
+            if !self.missing.is_empty() {
+                self.mend().await?;
+                self.ask(max).await?;
+            }
             self.gather(max, until).await?;
             if !self.arrived.is_empty() || Instant::now() >= until {
                 return Ok(self.hand_out(max));
@@ -115,16 +116,13 @@ impl NatsSubscriber {
 
     /// Makes the streams and groups again that were not there.
     async fn mend(&mut self) -> Result<(), BusError> {
-        if self.missing.is_empty() {
-            return Ok(());
+        tracing::debug!(streams = ?self.missing, group = self.group, "declared anew");
+        self.shared.restore_lost(&self.missing).await?;
+        for stream in self.missing.drain(..) {
+            if let Some(reading) = self.readings.iter_mut().find(|one| one.stream == stream) {
+                reading.asked = 0;
+            }
         }
-        tracing::warn!(streams = ?self.missing, group = self.group, "declared anew: they were gone");
-        let restored = self.shared.restore(&self.missing).await;
-        if restored.is_err() {
-            tokio::time::sleep(PAUSE).await;
-        }
-        restored?;
-        self.missing.clear();
         Ok(())
     }
 
@@ -134,8 +132,12 @@ impl NatsSubscriber {
         let batch = (max / self.readings.len().max(1)).max(1);
         let now = Instant::now();
         for (index, reading) in self.readings.iter_mut().enumerate() {
-            if reading.asked > 0 && now < reading.asked_until {
-                continue;
+            if reading.asked > 0 {
+                if now < reading.asked_until {
+                    continue;
+                }
+                // Not even that there is nothing: nobody has heard us.
+                self.missing.push(reading.stream.clone());
             }
             let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", reading.name, self.group);
             let request = json!({"batch": batch, "expires": ASKED.as_nanos()});
