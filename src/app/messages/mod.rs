@@ -17,6 +17,7 @@ pub mod registry;
 pub mod relay;
 pub mod seal;
 pub mod shares;
+pub mod stream_state;
 pub mod streams;
 pub mod take;
 pub mod trace;

@@ -24,8 +24,8 @@ use crate::wake::Wake;
 
 /// Relay, consumers and keeper.
 pub fn start(supervisor: &Supervisor, app: &App, pace: impl Fn() -> Pace) -> anyhow::Result<()> {
-    let handlers = handle::all(app);
-    let parcels = Parcels::new(app.registry.clone(), &handlers);
+    let handlers = handle::all(app.ids);
+    let parcels = app.parcels.clone();
     // Each of them uses one connection at a time.
     let db = Db::by_key(&app.config.postgres, handlers.len() + 2)?;
     relay(supervisor, app, &db, &parcels, pace())?;
