@@ -27,6 +27,8 @@ use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::{Desk, Intake};
 use crate::app::events::board::Board;
 use crate::app::holds::Houses;
+use crate::app::messages::handle;
+use crate::app::messages::parcels::Parcels;
 use crate::app::messages::registry::Registry;
 use crate::app::messages::seal::Keyring;
 use crate::app::seat_rooms::Rooms;
@@ -297,6 +299,7 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
     let registry = Registry::new(Keyring::new(&config.seal, &config.auth, ids)?)?;
     let app = App {
         bus: bus::open(&config, &clock)?,
+        parcels: Parcels::new(registry.clone(), &handle::all(ids)),
         db: Db::new(&config.postgres, config.postgres.pool_size)?,
         redis: Redis::new(&config.redis)?,
         desk,

@@ -51,10 +51,14 @@ const SETTLE: &str = "WITH ended AS (
         FROM ended e JOIN unnest($3::text[], $4::text[], $9::text[]) AS k (stream, revision, type)
           ON e.streamName = k.stream AND e.revision = k.revision)
     SELECT streamName, revision FROM ended";
-const SKIP: &str = "UPDATE processed_events p
-    SET processingStatus = 'skipped', last_error = k.why
-    FROM unnest($2::text[], $3::text[], $4::text[]) AS k (stream, revision, why)
-    WHERE p.streamName = k.stream AND p.revision = k.revision AND p.serviceContext = $1";
+/// The log's line is of the same transaction: nobody has seen it yet.
+const SKIP: &str = "WITH skipped AS (
+        UPDATE processed_events p SET processingStatus = 'skipped', last_error = k.why
+        FROM unnest($2::text[], $3::text[], $4::text[]) AS k (stream, revision, why)
+        WHERE p.streamName = k.stream AND p.revision = k.revision AND p.serviceContext = $1
+        RETURNING p.revision, p.processedAt, p.last_error)
+    UPDATE message_log l SET action = 'skipped', detail = s.last_error FROM skipped s
+    WHERE l.message_id = s.revision AND l.at = s.processedAt AND l.service = $1";
 /// Those that wait for their next attempt, by what their order is kept by. The index is empty
 /// unless something is wrong.
 const WAITING: &str = "SELECT partition_key, revision, next_attempt_at FROM processed_events

@@ -27,7 +27,6 @@ pub mod migrate;
 pub mod notification;
 pub mod organization;
 pub mod outbox;
-mod payload;
 pub mod pool;
 pub mod rating;
 pub mod redrive;

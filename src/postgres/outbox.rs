@@ -1,10 +1,12 @@
 //! Messages on their way out. A fact is written here in the transaction of its cause; the relay
 //! claims it by lease and fence, publishes it and marks it sent, so nothing is lost between.
 
+mod payload;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::payload::payload;
+pub use self::payload::payload;
 use super::{Conn, Db, DbError, Statements as _};
 use crate::domain::fact::Fact;
 use crate::domain::ids::MessageId;

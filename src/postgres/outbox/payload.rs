@@ -1,4 +1,4 @@
-//! The documented body of a notification's message.
+//! What a notification says on the wire.
 
 use serde::Serialize;
 use uuid::Uuid;
