@@ -1,6 +1,6 @@
 //! Following an organisation, and following it no more.
 
-use super::{News, alive, saying, tell, told};
+use super::{News, alive, saying, tell};
 use crate::app::{App, Origin, Result};
 use crate::domain::account::Caller;
 use crate::domain::ids::OrganizationId;
@@ -28,7 +28,7 @@ pub async fn follow(
         tell(app, tx, origin, vec![News::follow(&after)]).await?;
         Ok(after)
     });
-    told(app, followed).await
+    followed.await
 }
 
 /// Makes it so that the caller does not follow the organisation.
@@ -49,5 +49,5 @@ pub async fn unfollow(
         follow::save(tx, &after).await?;
         tell(app, tx, origin, vec![News::follow(&after)]).await
     });
-    told(app, unfollowed).await
+    unfollowed.await
 }

@@ -135,10 +135,3 @@ async fn tell(app: &App, tx: &Conn, origin: &Origin, news: Vec<News>) -> Result<
     outbox::append_raw(tx, &messages).await?;
     Ok(())
 }
-
-/// Waits for what may write messages, and wakes who carries them.
-async fn told<T>(app: &App, saying: impl Future<Output = Result<T>>) -> Result<T> {
-    let said = saying.await?;
-    app.wakes.bus_relay.ring();
-    Ok(said)
-}

@@ -1,6 +1,6 @@
 //! Rating an event, and taking it back.
 
-use super::{News, alive, known, saying, tell, told};
+use super::{News, alive, known, saying, tell};
 use crate::app::{App, Origin, Result};
 use crate::domain::account::Caller;
 use crate::domain::event::EventStatus;
@@ -33,7 +33,7 @@ pub async fn rate(
         tell(app, tx, origin, vec![News::rating(&after)]).await?;
         Ok(after)
     });
-    told(app, rated).await
+    rated.await
 }
 
 /// Takes the caller's rating back, if there is one.
@@ -49,5 +49,5 @@ pub async fn take_back(app: &App, caller: &Caller, origin: &Origin, id: EventId)
         rating::save(tx, &after).await?;
         tell(app, tx, origin, vec![News::rating(&after)]).await
     });
-    told(app, taken_back).await
+    taken_back.await
 }

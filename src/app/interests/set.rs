@@ -1,6 +1,6 @@
 //! Saying how much one is interested in an event, and taking it back.
 
-use super::{News, alive, known, saying, tell, told};
+use super::{News, alive, known, saying, tell};
 use crate::app::{App, Origin, Result};
 use crate::domain::account::Caller;
 use crate::domain::event::EventStatus;
@@ -35,7 +35,7 @@ pub async fn set(
         tell(app, tx, origin, vec![News::interest(&after, before.state)]).await?;
         Ok(after)
     });
-    told(app, set).await
+    set.await
 }
 
 /// Makes it so that the caller is not interested. Whoever was not is not.
@@ -51,5 +51,5 @@ pub async fn withdraw(app: &App, caller: &Caller, origin: &Origin, id: EventId) 
         interest::save(tx, &after).await?;
         tell(app, tx, origin, vec![News::interest(&after, before.state)]).await
     });
-    told(app, withdrawn).await
+    withdrawn.await
 }
