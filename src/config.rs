@@ -56,6 +56,7 @@ section!(
         inbox: Inbox,
         reconciler: Reconciler,
         seal: Seal,
+        audit: Audit,
         sockets: Sockets,
         stop: Stop,
         log: Log,
@@ -226,6 +227,13 @@ section!(
     /// The keys of fields that travel encrypted.
     Seal {
         keys: SecretString,
+    }
+);
+section!(
+    /// How long it is kept what became of messages, and who changed what.
+    Audit {
+        message_days: u32,
+        change_days: u32,
     }
 );
 section!(

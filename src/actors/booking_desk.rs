@@ -1,14 +1,15 @@
 //! The second half of a desk lane: settles whatever queued up while the previous commit ran in one
 //! transaction, answers everybody, and tells those who show the outcome.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{Actor, Next};
+use crate::app::Error;
 use crate::app::bookings::desk::{Command, Job, Outcome};
 use crate::app::bookings::gate::{Admitted, HeldSeats};
 use crate::app::bookings::settle::{Aftermath, Settled, Settler};
@@ -19,6 +20,11 @@ use crate::wake::{Wake, Wakes};
 
 /// The receiving end of a lane's queue; it outlives a desk that panics.
 pub type Queue = Arc<Mutex<mpsc::Receiver<Admitted>>>;
+
+/// Most events in doubt, and most leases of each.
+const DOUBTS_MAX: usize = 256;
+/// How often it is asked what became of them.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Settles the commands of one lane.
 pub struct BookingDesk {
@@ -36,6 +42,57 @@ pub struct BookingDesk {
     pub batch_max: usize,
     /// Events that could not be served to the end in one commit, and the seats held there.
     pub again: VecDeque<(EventId, BTreeSet<u32>)>,
+    /// What became of a commit is unknown: what was pinned for it stays so until it is decided.
+    pub doubts: Doubts,
+}
+
+/// Leases of requests whose fate is unknown. If it stays so, their own deadlines end them.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    leases: HashMap<EventId, Vec<Lease>>,
+    asked: Option<Instant>,
+}
+
+impl Doubts {
+    /// Keeps the leases of events of which nobody knows, and answers the others.
+    fn keep(
+        &mut self,
+        unknown: &HashSet<EventId>,
+        leases: Vec<(EventId, Lease)>,
+    ) -> Vec<(EventId, Lease)> {
+        let (doubtful, settled): (Vec<_>, Vec<_>) =
+            leases.into_iter().partition(|(event, _)| unknown.contains(event));
+        for (event, lease) in doubtful {
+            if self.leases.len() < DOUBTS_MAX || self.leases.contains_key(&event) {
+                let kept = self.leases.entry(event).or_default();
+                kept.push(lease);
+                // The oldest are near their deadlines.
+                kept.drain(..kept.len().saturating_sub(DOUBTS_MAX));
+            }
+        }
+        settled
+    }
+
+    /// Events to be asked about now: whoever has their rows comes after what is in doubt.
+    fn due(&mut self) -> Vec<EventId> {
+        if self.leases.is_empty() || self.asked.is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
+            return Vec::new();
+        }
+        self.asked = Some(Instant::now());
+        self.leases.keys().copied().collect()
+    }
+
+    /// The leases of those that were settled after all.
+    fn decided(
+        &mut self,
+        settled: &HashSet<EventId>,
+        unknown: &HashSet<EventId>,
+    ) -> Vec<(EventId, Vec<Lease>)> {
+        let decided = |event: &EventId, _: &mut Vec<Lease>| {
+            settled.contains(event) && !unknown.contains(event)
+        };
+        self.leases.extract_if(decided).collect()
+    }
 }
 
 impl Actor for BookingDesk {
@@ -49,7 +106,15 @@ impl Actor for BookingDesk {
         let took = started.elapsed().as_secs_f64();
         metrics::histogram!("desk_batch_seconds").record(took);
         metrics::histogram!("desk_batch_size").record(u32::try_from(jobs.len()).unwrap_or(0));
-        let Settled { answers, aftermath, messages } = settled;
+        let Settled { answers, aftermath, messages, unknown } = settled;
+        // Their rows were had, so whatever was in doubt before is decided.
+        let events: HashSet<EventId> = jobs
+            .iter()
+            .zip(&answers)
+            .filter(|(_, answer)| matches!(answer, Ok(_) | Err(Error::Refused(_))))
+            .map(|(job, _)| job.event)
+            .collect();
+        let leases = self.doubts.keep(&unknown, leases);
         let mut later = Vec::new();
         for (job, answer) in jobs.into_iter().zip(answers) {
             let is_new = matches!(answer, Ok(Answer::Fresh(Outcome::Booking(_))));
@@ -66,6 +131,9 @@ impl Actor for BookingDesk {
             self.wakes.outbox_relay.ring();
         }
         self.show(aftermath, leases, &held);
+        for (event, leases) in self.doubts.decided(&events, &unknown) {
+            self.publisher.try_send(Notice::Decided(event, leases)).ok();
+        }
         self.answer(later);
         Ok(Next::Again)
     }
@@ -83,6 +151,7 @@ impl BookingDesk {
             all.jobs.push(Job::sweep(event));
             all.held.insert(event, held);
         }
+        all.jobs.extend(self.doubts.due().into_iter().map(Job::sweep));
         let mut queue = self.queue.lock().await;
         while all.jobs.len() < self.batch_max {
             let Ok(mut admitted) = queue.try_recv() else { break };

@@ -29,22 +29,26 @@ pub struct StockPublisher {
 impl Actor for StockPublisher {
     async fn step(&mut self) -> anyhow::Result<Next> {
         let mut batch = Vec::new();
-        let mut held = Vec::new();
+        let (mut held, mut decided) = (Vec::new(), Vec::new());
         let mut queue = self.queue.lock().await;
-        while batch.len() < BATCH_MAX {
+        while batch.len() + decided.len() < BATCH_MAX {
             match queue.try_recv() {
                 Ok(Notice::Commit(publication)) => batch.push(publication),
+                Ok(Notice::Decided(event, leases)) => decided.push((event, leases)),
                 Ok(Notice::Answers(mut answers)) => held.append(&mut answers),
                 Err(_) => break,
             }
         }
         drop(queue);
-        if batch.is_empty() && held.is_empty() {
+        if batch.is_empty() && held.is_empty() && decided.is_empty() {
             return Ok(Next::Rest);
         }
         let shown = show::show(&self.db, &self.redis, &batch).await;
         // Shown or not: the commit stands, and Redis being away is nobody's affair but ours.
         held.into_iter().for_each(Held::give);
+        if !decided.is_empty() {
+            show::show_decided(&self.db, &self.redis, decided).await?;
+        }
         if !shown? {
             metrics::counter!("stock_publications_lost_total").increment(1);
             self.wakes.reconciler.ring();

@@ -7,7 +7,7 @@ use super::Result;
 use super::messages::processed::cleanup_chunk;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::postgres::{Db, dead_letter, idempotency, outbox, redrive};
+use crate::postgres::{Db, audit, dead_letter, idempotency, outbox, redrive};
 
 /// Rows removed by one statement.
 const CHUNK: i64 = 5000;
@@ -29,8 +29,15 @@ pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
     let days = SignedDuration::from_hours(24 * i64::from(config.inbox.retention_days));
     let letters = dead_letter::prune(&conn, before(days), CHUNK).await?;
     let redrives = redrive::prune(&conn, before(days), CHUNK).await?;
-    if processed + sent + keys + letters + redrives > 0 {
-        tracing::debug!(processed, sent, keys, letters, redrives, "forgot old rows");
+    let log = SignedDuration::from_hours(24 * i64::from(config.audit.message_days));
+    let dropped = audit::turn_days(&conn, now, before(log)).await?;
+    if dropped > 0 {
+        tracing::info!(dropped, "forgot days of the log of messages");
+    }
+    let changes = SignedDuration::from_hours(24 * i64::from(config.audit.change_days));
+    let changes = audit::prune(&conn, before(changes), CHUNK).await?;
+    if processed + sent + keys + letters + redrives + changes > 0 {
+        tracing::debug!(processed, sent, keys, letters, redrives, changes, "forgot old rows");
     }
     Ok([processed, sent, keys, letters, redrives]
         .iter()

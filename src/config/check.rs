@@ -171,6 +171,8 @@ impl Config {
             (self.inbox.attempts_max, "inbox.attempts_max"),
             (self.inbox.retention_days, "inbox.retention_days"),
             (self.reconciler.batch_max, "reconciler.batch_max"),
+            (self.audit.message_days, "audit.message_days"),
+            (self.audit.change_days, "audit.change_days"),
         ] {
             require(value > 0, key, "must be above 0");
         }

@@ -172,7 +172,7 @@ mod tests {
 
     /// What a person said in a version is the same whenever it is told.
     fn message((pair, version): (Pair, i64)) -> (Pair, SaidInterest) {
-        let dice = pair.0.as_u128() * 7 + pair.1.as_u128() * 3 + version.unsigned_abs() as u128;
+        let dice = pair.0.as_u128() * 7 + pair.1.as_u128() * 3 + u128::from(version.unsigned_abs());
         let state = InterestState::ALL.get(usize::try_from(dice % 4).unwrap()).copied();
         let at = Timestamp::UNIX_EPOCH;
         let message = MessageId(Uuid::from_u128(dice));

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod alert;
+pub mod audit;
 pub mod best_available;
 pub mod booking;
 pub mod breaker;

@@ -98,6 +98,12 @@ pub fn bus_stream_name(kind: &str, version: u32) -> String {
     format!("$et-happening.{kind}.v{version}")
 }
 
+/// The type of what is remembered under that stream; the stream itself if it is none of ours.
+pub fn kind_of(stream: &str) -> &str {
+    let inner = stream.strip_prefix("$et-happening.").and_then(|rest| rest.rsplit_once(".v"));
+    inner.map_or(stream, |(kind, _)| kind)
+}
+
 /// How long to wait before attempt number `attempts + 1`, in milliseconds: the delay doubles up to
 /// `cap_ms`, and dice (`jitter`, given the bound it must stay below) pick from all of it, so that
 /// what failed together does not come back together (S2.56).

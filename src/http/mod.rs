@@ -1,11 +1,14 @@
 //! DOOR. The route table on one screen; extractors that grant; one file a noun.
 
 pub mod accounts;
+pub mod admin_audit;
 pub mod admin_dead_letters;
 pub mod admin_integrity;
 pub mod admin_messages;
 pub mod admin_redrives;
 pub mod admin_streams;
+pub mod admin_tail;
+pub mod admin_trace;
 pub mod alerts;
 pub mod api_keys;
 pub mod asyncapi;
@@ -57,6 +60,7 @@ use crate::app::App;
 /// The API: one line a noun.
 fn api(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(accounts::routes)
+        .configure(admin_audit::routes)
         .configure(admin_integrity::routes)
         .configure(alerts::routes)
         .configure(api_keys::routes)
@@ -70,7 +74,9 @@ fn api(cfg: &mut ServiceConfig<'_>) {
         .configure(admin_messages::routes)
         .configure(admin_redrives::routes)
         .configure(admin_dead_letters::routes)
-        .configure(admin_streams::routes);
+        .configure(admin_streams::routes)
+        .configure(admin_tail::routes)
+        .configure(admin_trace::routes);
 }
 
 /// What stands at the root, besides the pages of `docs.rs` and `pages.rs`.

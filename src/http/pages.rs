@@ -15,7 +15,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::problem::Problem;
 use crate::app::demo::PEOPLE;
+use crate::app::{App, Error, holds};
 use crate::domain::account::DEMO_PASSWORD;
+use crate::domain::ids::EventId;
 use crate::domain::refusal::Refusal;
 
 /// Scripts, styles, pictures and connections (sockets of our own origin too) come from us or not
@@ -108,6 +110,18 @@ impl Pages {
         Self(FILES.iter().map(file).collect())
     }
 
+    /// A page that says that there is nothing; not to be kept, because there may be later.
+    fn missing(&self, name: &str) -> HttpResponse {
+        let Some(file) = self.0.iter().find(|file| file.name == name) else {
+            return Problem::from(Refusal::NotFound("page")).error_response();
+        };
+        HttpResponse::NotFound()
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+            .content_type(file.kind)
+            .body(file.plain.bytes.clone())
+    }
+
     fn answer(&self, request: &HttpRequest, name: &str) -> HttpResponse {
         let Some(file) = self.0.iter().find(|file| file.name == name) else {
             return Problem::from(Refusal::NotFound("page")).error_response();
@@ -195,9 +209,18 @@ async fn index(request: HttpRequest, pages: web::Data<Pages>) -> HttpResponse {
     pages.answer(&request, "index.html")
 }
 
-/// The same for every event: the script in it asks the API which one is meant.
-async fn event(request: HttpRequest, pages: web::Data<Pages>) -> HttpResponse {
-    pages.answer(&request, "event.html")
+/// The same for every event: the script in it asks the API which one is meant. For what nobody may
+/// know of the page is sent as well, but as 404: it says so, or shows its organiser their draft.
+async fn event(request: HttpRequest, app: web::Data<App>, pages: web::Data<Pages>) -> HttpResponse {
+    let id = request.match_info().get("id").and_then(|id| id.parse().ok());
+    let gone = match id {
+        Some(id) => matches!(
+            holds::find(&app, EventId(id)).await,
+            Err(Error::Refused(Refusal::NotFound(_)))
+        ),
+        None => true,
+    };
+    if gone { pages.missing("event.html") } else { pages.answer(&request, "event.html") }
 }
 
 async fn asset(request: HttpRequest, pages: web::Data<Pages>) -> HttpResponse {

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::{Conn, DbError, Statements as _};
-use crate::domain::processing::{ProcessingStatus, ServiceContext};
+use crate::domain::processing::{ProcessingStatus, ServiceContext, kind_of};
 
 /// New, failed and due, or left behind by a claimer whose lease is over; never what is final.
 const CLAIM: &str = "INSERT INTO processed_events AS p
@@ -29,25 +29,36 @@ const FIND: &str = "SELECT p.streamName, p.revision, p.processingStatus, p.fence
 /// A claim as above, ended with the statement that makes it: for work that is committed with it.
 /// Sorted, so that two that deal with the same messages wait for each other instead of
 /// deadlocking.
-const SETTLE: &str = "INSERT INTO processed_events AS p
-    (streamName, revision, serviceContext, processingStatus, processedAt, last_error, dead_at,
-     partition_key)
-    SELECT k.stream, k.revision, $1, k.status, $2, k.error, k.dead_at, k.partition_key
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[])
-         AS k (stream, revision, status, error, dead_at, partition_key) ORDER BY 1, 2
-    ON CONFLICT (streamName, revision, serviceContext) DO UPDATE
-    SET processingStatus = EXCLUDED.processingStatus, processedAt = $2, lease_until = NULL,
-        fence = p.fence + 1, attempts = p.attempts + 1, next_attempt_at = NULL,
-        last_error = EXCLUDED.last_error, dead_at = EXCLUDED.dead_at
-    WHERE (p.processingStatus = 'failed' AND p.dead_at IS NULL
-           AND (p.next_attempt_at IS NULL OR p.next_attempt_at <= $2))
-       OR (p.processingStatus = 'processing'
-           AND (p.lease_until IS NULL OR p.lease_until <= $2))
-    RETURNING streamName, revision";
-const SKIP: &str = "UPDATE processed_events p
-    SET processingStatus = 'skipped', last_error = k.why
-    FROM unnest($2::text[], $3::text[], $4::text[]) AS k (stream, revision, why)
-    WHERE p.streamName = k.stream AND p.revision = k.revision AND p.serviceContext = $1";
+const SETTLE: &str = "WITH ended AS (
+        INSERT INTO processed_events AS p
+        (streamName, revision, serviceContext, processingStatus, processedAt, last_error, dead_at,
+         partition_key)
+        SELECT k.stream, k.revision, $1, k.status, $2, k.error, k.dead_at, k.partition_key
+        FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[])
+             AS k (stream, revision, status, error, dead_at, partition_key) ORDER BY 1, 2
+        ON CONFLICT (streamName, revision, serviceContext) DO UPDATE
+        SET processingStatus = EXCLUDED.processingStatus, processedAt = $2, lease_until = NULL,
+            fence = p.fence + 1, attempts = p.attempts + 1, next_attempt_at = NULL,
+            last_error = EXCLUDED.last_error, dead_at = EXCLUDED.dead_at
+        WHERE (p.processingStatus = 'failed' AND p.dead_at IS NULL
+               AND (p.next_attempt_at IS NULL OR p.next_attempt_at <= $2))
+           OR (p.processingStatus = 'processing'
+               AND (p.lease_until IS NULL OR p.lease_until <= $2))
+        RETURNING streamName, revision, processingStatus, last_error),
+    logged AS (
+        INSERT INTO message_log (at, action, message_id, type, service, detail)
+        SELECT $2, e.processingStatus, e.revision, k.type, $1, e.last_error
+        FROM ended e JOIN unnest($3::text[], $4::text[], $9::text[]) AS k (stream, revision, type)
+          ON e.streamName = k.stream AND e.revision = k.revision)
+    SELECT streamName, revision FROM ended";
+/// The log's line is of the same transaction: nobody has seen it yet.
+const SKIP: &str = "WITH skipped AS (
+        UPDATE processed_events p SET processingStatus = 'skipped', last_error = k.why
+        FROM unnest($2::text[], $3::text[], $4::text[]) AS k (stream, revision, why)
+        WHERE p.streamName = k.stream AND p.revision = k.revision AND p.serviceContext = $1
+        RETURNING p.revision, p.processedAt, p.last_error)
+    UPDATE message_log l SET action = 'skipped', detail = s.last_error FROM skipped s
+    WHERE l.message_id = s.revision AND l.at = s.processedAt AND l.service = $1";
 /// Those that wait for their next attempt, by what their order is kept by. The index is empty
 /// unless something is wrong.
 const WAITING: &str = "SELECT partition_key, revision, next_attempt_at FROM processed_events
@@ -55,11 +66,15 @@ const WAITING: &str = "SELECT partition_key, revision, next_attempt_at FROM proc
       AND processingStatus = 'failed' AND dead_at IS NULL AND partition_key IS NOT NULL";
 const KEYED: &str = "UPDATE processed_events SET partition_key = $5
     WHERE streamName = $1 AND revision = $2 AND serviceContext = $3 AND fence = $4";
-const FINISH: &str = "UPDATE processed_events
-    SET processingStatus = $5, processedAt = $6, lease_until = NULL, last_error = $7,
-        next_attempt_at = $8, dead_at = $9
-    WHERE streamName = $1 AND revision = $2 AND serviceContext = $3 AND fence = $4
-      AND processingStatus = 'processing'";
+const FINISH: &str = "WITH ended AS (
+        UPDATE processed_events
+        SET processingStatus = $5, processedAt = $6, lease_until = NULL, last_error = $7,
+            next_attempt_at = $8, dead_at = $9
+        WHERE streamName = $1 AND revision = $2 AND serviceContext = $3 AND fence = $4
+          AND processingStatus = 'processing'
+        RETURNING revision)
+    INSERT INTO message_log (at, action, message_id, type, service, detail)
+    SELECT $6, $5, revision, $10::text, $3, $7 FROM ended";
 const RESET: &str = "UPDATE processed_events p
     SET processingStatus = 'failed', attempts = 0, fence = p.fence + 1, lease_until = NULL,
         next_attempt_at = NULL, dead_at = NULL
@@ -241,7 +256,18 @@ pub async fn finish(
     let ended = conn
         .run(
             FINISH,
-            &[stream, revision, &service, fence, &status, &now, error, next_attempt_at, dead_at],
+            &[
+                stream,
+                revision,
+                &service,
+                fence,
+                &status,
+                &now,
+                error,
+                next_attempt_at,
+                dead_at,
+                &kind_of(stream),
+            ],
         )
         .await?;
     Ok(ended > 0)
@@ -264,9 +290,13 @@ pub async fn settle(
     let errors: Vec<Option<&str>> = endings.iter().map(|end| end.error.as_deref()).collect();
     let dead: Vec<_> = endings.iter().map(|end| end.dead_at).collect();
     let keys: Vec<Option<&str>> = endings.iter().map(|end| end.partition_key.as_deref()).collect();
+    let types: Vec<&str> = endings.iter().map(|end| kind_of(&end.key.stream)).collect();
     let service = service.name();
     let rows = conn
-        .rows(SETTLE, &[&service, &now, &streams, &revisions, &statuses, &errors, &dead, &keys])
+        .rows(
+            SETTLE,
+            &[&service, &now, &streams, &revisions, &statuses, &errors, &dead, &keys, &types],
+        )
         .await?;
     rows.iter().map(key).collect()
 }

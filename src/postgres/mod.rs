@@ -34,6 +34,7 @@ pub mod refresh_token;
 pub mod rehearsal;
 pub mod seat_map;
 pub mod stream_lease;
+pub mod trace;
 pub mod vitals;
 
 use std::ops::Deref;

@@ -1,15 +1,15 @@
 //! Messages on their way out. A fact is written here in the transaction of its cause; the relay
 //! claims it by lease and fence, publishes it and marks it sent, so nothing is lost between.
 
+mod payload;
+
 use jiff::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::payload::payload;
 use super::{Conn, Db, DbError, Statements as _};
-use crate::domain::alert::Alert;
 use crate::domain::fact::Fact;
 use crate::domain::ids::MessageId;
-use crate::domain::interest::InterestCounts;
 use crate::domain::message::Lane;
 
 /// Identity values follow the arrays' order, so within an aggregate `seq` is the order of facts.
@@ -56,20 +56,27 @@ const CLAIM: &str = "WITH due AS MATERIALIZED (
     UPDATE outbox o SET lease_until = $3, fence = o.fence + 1 FROM due WHERE o.seq = due.seq
     RETURNING o.seq, o.id, o.aggregate_id, o.type, o.payload::text AS payload, o.correlation_id,
               o.traceparent, o.created_at, o.fence, o.attempts";
-const MARK_SENT: &str = "UPDATE outbox o SET sent_at = $3, lease_until = NULL,
-        position = m.position
-    FROM unnest($1::bigint[], $2::bigint[], $4::text[]) AS m (seq, fence, position)
-    WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL";
+const MARK_SENT: &str = "WITH sent AS (
+        UPDATE outbox o SET sent_at = $3, lease_until = NULL, position = m.position
+        FROM unnest($1::bigint[], $2::bigint[], $4::text[]) AS m (seq, fence, position)
+        WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL
+        RETURNING o.id, o.type, o.lane, o.correlation_id, o.position)
+    INSERT INTO message_log (at, action, message_id, type, service, correlation_id, detail)
+    SELECT $3, 'published', id, type, lane, correlation_id, position FROM sent";
 const RELEASE: &str = "UPDATE outbox o SET lease_until = NULL
     FROM unnest($1::bigint[], $2::bigint[]) AS m (seq, fence)
     WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL";
-const FAIL: &str = "UPDATE outbox o SET attempts = o.attempts + 1, lease_until = NULL,
-        last_error = m.error, next_attempt_at = m.next_attempt_at, dead_at = m.dead_at,
-        failed_at = $6
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[])
-         AS m (seq, fence, error, next_attempt_at, dead_at)
-    WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL
-    RETURNING o.seq";
+const FAIL: &str = "WITH failed AS (
+        UPDATE outbox o SET attempts = o.attempts + 1, lease_until = NULL, last_error = m.error,
+            next_attempt_at = m.next_attempt_at, dead_at = m.dead_at, failed_at = $6
+        FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+             AS m (seq, fence, error, next_attempt_at, dead_at)
+        WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL
+        RETURNING o.seq, o.id, o.type, o.lane, o.correlation_id, o.last_error),
+    logged AS (
+        INSERT INTO message_log (at, action, message_id, type, service, correlation_id, detail)
+        SELECT $6, 'refused', id, type, lane, correlation_id, last_error FROM failed)
+    SELECT seq FROM failed";
 const HURRY: &str = "UPDATE outbox SET next_attempt_at = NULL
     WHERE lane = $1 AND sent_at IS NULL AND dead_at IS NULL AND attempts > 0 AND seq > 0
       AND next_attempt_at IS NOT NULL";
@@ -124,63 +131,6 @@ pub struct RawMessage {
     pub not_before: Option<Timestamp>,
     /// By which way it leaves.
     pub lane: Lane,
-}
-
-/// The documented payload (S4.25 to S4.29): its four fields are always there; ours follow when
-/// they say something.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Payload<'a> {
-    r#type: &'static str,
-    event_id: Option<Uuid>,
-    user_id: Option<Uuid>,
-    seats: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    booking_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
-    seat_numbers: &'a [u32],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    invitation_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    organization_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    alert: Option<AlertPayload>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AlertPayload {
-    id: Uuid,
-    actor_id: Uuid,
-    others: u32,
-    sure: u32,
-    maybe: u32,
-    interested: u32,
-}
-
-impl From<&Alert> for AlertPayload {
-    fn from(alert: &Alert) -> Self {
-        let InterestCounts { sure, maybe, interested } = alert.states;
-        let (id, actor_id) = (alert.id.0, alert.actor.0);
-        Self { id, actor_id, others: alert.others, sure, maybe, interested }
-    }
-}
-
-/// The message body of a fact.
-pub fn payload(fact: &Fact) -> String {
-    let payload = Payload {
-        r#type: fact.kind.name(),
-        event_id: fact.event_id.map(|id| id.0),
-        user_id: fact.user_id.map(|id| id.0),
-        seats: fact.seats,
-        booking_id: fact.booking_id.map(|id| id.0),
-        seat_numbers: &fact.seat_numbers,
-        invitation_id: fact.invitation.map(|(id, _)| id.0),
-        organization_id: fact.invitation.map(|(_, id)| id.0),
-        alert: fact.alert.as_ref().map(AlertPayload::from),
-    };
-    // Strings, numbers and ids: there is nothing in it that JSON cannot say.
-    serde_json::to_string(&payload).unwrap_or_default()
 }
 
 /// Prepares the statement of [`append`], for those who run it in a pipelined flight: there nothing
@@ -491,36 +441,4 @@ fn from_row(row: &tokio_postgres::Row) -> Result<Claimed, DbError> {
         created_at: row.try_get("created_at")?,
         attempts: row.try_get("attempts")?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::fact::FactKind;
-    use crate::domain::ids::{EventId, UserId};
-
-    #[test]
-    fn the_documented_payload_comes_first_and_whole() {
-        let id = Uuid::nil();
-        let mut fact = Fact {
-            kind: FactKind::WaitlistPromoted,
-            aggregate_id: id,
-            event_id: Some(EventId(id)),
-            user_id: Some(UserId(id)),
-            seats: None,
-            seat_numbers: Vec::new(),
-            booking_id: None,
-            invitation: None,
-            alert: None,
-        };
-        assert_eq!(
-            payload(&fact),
-            format!(
-                r#"{{"type":"waitlist_promoted","eventId":"{id}","userId":"{id}","seats":null}}"#
-            )
-        );
-        fact.seats = Some(2);
-        fact.seat_numbers = vec![4, 5];
-        assert!(payload(&fact).ends_with(r#""seats":2,"seatNumbers":[4,5]}"#));
-    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::actors::booking_desk::BookingDesk;
+use crate::actors::booking_desk::{BookingDesk, Doubts};
 use crate::actors::booking_gate::BookingGate;
 use crate::actors::dead_collector::DeadCollector;
 use crate::actors::event_cascade::EventCascade;
@@ -167,6 +167,7 @@ fn desk(supervisor: &Supervisor, app: &App, lanes: Vec<Intake>) -> anyhow::Resul
                 wakes: app.wakes.clone(),
                 batch_max: app.config.booking.batch_max,
                 again: VecDeque::new(),
+                doubts: Doubts::default(),
             }
         };
         let duty = self::duty(&format!("booking-desk-{index}"), Phase::Workers, desk_wake, RUNG);

@@ -16,7 +16,7 @@ use crate::watchers::Doors;
 use crate::world::Person;
 
 /// How long seats are held here.
-pub const TTL: Duration = Duration::from_millis(2000);
+pub const TTL: Duration = Duration::from_secs(2);
 /// How long whoever got no definite answer asks again.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -187,7 +187,7 @@ impl Holder {
             let first = roll(u64::from(self.seats)) + 1;
             let seats: Vec<u32> = (first..=(first + roll(3)).min(self.seats)).collect();
             let plan = [roll(64), roll(3), roll(4), roll(120), roll(2)];
-            if plan[0] % 4 == 0 {
+            if plan[0].is_multiple_of(4) {
                 self.book(&seats, None, plan).await;
             } else {
                 self.hold(&seats, plan).await;
@@ -253,7 +253,7 @@ impl Holder {
                 self.history.note(self.who, seats, How::Held, (asked, told, until.min(now())));
                 self.once(plan, ("DELETE", &path), &Value::Null).await.ok();
             }
-            1 if plan[3] % 4 == 0 => {
+            1 if plan[3].is_multiple_of(4) => {
                 self.history.note(self.who, seats, How::Held, (asked, told, until));
                 tokio::time::sleep_until((at_most + TTL / 4).into()).await;
                 self.come_late(seats, &token, plan).await;

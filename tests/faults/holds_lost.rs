@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 use crate::http::{self, Reply};
 use crate::process::until;
+use crate::proxy::Catch;
+use crate::sale::{Order, Sale, id_of};
 use crate::server::Server;
 use crate::world::{Person, World};
 
@@ -81,4 +83,44 @@ async fn holds_of_another_redis_are_void() {
     };
     until("another process books what was held", Duration::from_secs(10), booked).await;
     world.redis_is_equal().await;
+}
+
+/// The answer to a commit is lost. Until somebody knows what became of it, its seat is nobody
+/// else's to hold; and no longer than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_whose_booking_is_in_doubt_is_not_held_by_others() {
+    let mut world = World::new().await;
+    // Nothing else compares Redis with PostgreSQL meanwhile.
+    world.set("HAPPENING__RECONCILER__TICK_MS", "60000");
+    let (event, _) = world.numbered_event(20).await;
+    let mut server = world.serve().await;
+    let sale = Sale::new();
+    sale.send_to(&[server.address]);
+    let people = world.people(2).await;
+    let (ana, ben) = (&people[0], &people[1]);
+    for (seat, held) in [(3, false), (4, true), (5, false)] {
+        let mut body = json!({"event_id": event, "seat_numbers": [seat], "waitlist": false});
+        if held {
+            let held = hold(&server, ana, event, &[seat]).await;
+            body["hold_token"] = held.json()["hold_token"].clone();
+        }
+        let path = "/api/v1/bookings".to_owned();
+        let order = Order { person: ana.clone(), path, body: body.to_string() };
+        world.postgres.proxy.trap(b"C\0\0\0\x0bCOMMIT\0", 0, Catch::Cut);
+        let index = sale.submit(order).await;
+        world.postgres.proxy.caught(Duration::from_secs(10)).await;
+        let reply = sale.attempt(index).answers[0].clone().expect("an answer");
+        assert_eq!(reply.status, 503, "nobody knows what became of it: {}", reply.body);
+        for _ in 0..60 {
+            let other = hold(&server, ben, event, &[seat]).await;
+            assert_eq!(other.status, 409, "it may be sold: {}", other.body);
+        }
+        sale.try_once(index).await;
+        let booked = sale.attempt(index).booking().expect("the same key tells");
+        let cancel = Order::cancel(ana.clone(), id_of(&booked));
+        sale.expect(cancel, 200).await;
+        let free = async || (hold(&server, ben, event, &[seat]).await.status == 201).then_some(());
+        until("it can be held again", Duration::from_secs(5), free).await;
+    }
+    world.must_hold(&sale, &mut [&mut server]).await;
 }

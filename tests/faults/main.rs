@@ -27,6 +27,7 @@ mod world;
 
 mod cascade;
 mod crashes;
+mod floods;
 mod holds_histories;
 mod holds_lost;
 mod postgres_lost;

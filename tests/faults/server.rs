@@ -64,6 +64,15 @@ impl Server {
             .sum()
     }
 
+    /// What of its memory is in use, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()));
+        let status = status.expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).expect("VmRSS")
+    }
+
     pub fn signal(&self, name: &str) {
         self.process.signal(name);
     }

@@ -376,3 +376,23 @@ async fn who_watches_is_told_of_every_change() {
     until("\"taken\":[4],").await;
     server.finish().await;
 }
+
+/// The page of an event that nobody may know of says so, also by its status; its organiser's
+/// browser still gets a page that can show them their draft.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_events_that_are_not_there_are_404() {
+    let server = TestServer::start().await;
+    let organizer = server.organizer().await;
+    let draft = server.draft(&organizer, json!({})).await;
+    let event = server.event(&organizer, json!({})).await;
+    let there = server.root("GET", &format!("/events/{event}")).send().await.expect(200);
+    for id in [draft.to_string(), Uuid::nil().to_string(), "nonsense".to_owned()] {
+        let page = server.root("GET", &format!("/events/{id}")).send().await;
+        assert_eq!((page.status, &page.text), (404, &there.text), "{id}");
+        assert!(page.header("content-type").starts_with("text/html"));
+        assert_eq!(page.header("cache-control"), "no-store");
+    }
+    server.publish(&organizer, draft).await.expect(200);
+    server.root("GET", &format!("/events/{draft}")).send().await.expect(200);
+    server.finish().await;
+}

@@ -16,8 +16,10 @@ mod harness;
 mod support;
 
 mod accounts;
+mod audit;
 mod bad_input;
 mod bookings;
+mod bus_letters;
 mod config;
 mod dead_letters;
 mod events;

@@ -4,10 +4,12 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::harness::people::{Person, over};
@@ -310,4 +312,37 @@ async fn a_stop_says_goodbye_and_clients_look_for_the_next() {
         assert_ne!(reason[0], "io server disconnect", "{id}");
         node.hear(id, "connect_error").await;
     }
+}
+
+/// Somebody quick: what is said the moment that CONNECT is answered is heard and acknowledged.
+/// (Before that the protocol lets nobody speak: who does is cut off.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_at_once_is_heard() {
+    let server = TestServer::start().await;
+    let event = hall(&server, 5, json!({})).await;
+    let join = format!(r#"427["event:join",{{"eventId":"{event}"}}]"#);
+    let once = async || {
+        let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", server.sockets());
+        let stream = tokio::net::TcpStream::connect(server.sockets()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+        while let Some(Ok(Message::Text(text))) = socket.next().await {
+            if text.starts_with("0{") {
+                socket.send(Message::text("40")).await.unwrap();
+            } else if text.starts_with("40{") {
+                socket.send(Message::text(join.clone())).await.unwrap();
+            } else if let Some(ack) = text.strip_prefix("437") {
+                return serde_json::from_str::<Value>(ack).unwrap();
+            }
+        }
+        panic!("the socket was closed");
+    };
+    for round in 0..20 {
+        let all = (0..10).map(|_| tokio::time::timeout(PATIENCE, once()));
+        for heard in futures_util::future::join_all(all).await {
+            let heard = heard.unwrap_or_else(|_| panic!("nobody heard it in round {round}"));
+            assert_eq!(heard[0]["eventId"], json!(event), "{heard}");
+        }
+    }
+    server.finish().await;
 }

@@ -36,6 +36,7 @@ pub async fn delete(app: &App, caller: &Caller, origin: &Origin) -> Result<()> {
         Ok(())
     })
     .await?;
+    app.wakes.bus_relay.ring();
     app.revocations.void(id, now);
     Ok(())
 }

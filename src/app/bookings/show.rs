@@ -6,6 +6,7 @@ use super::desk::Outcome;
 use crate::app::Result;
 use crate::app::integrity::{epoch, rebuild};
 use crate::app::once::Answer;
+use crate::domain::ids::EventId;
 use crate::postgres::Db;
 use crate::redis::Redis;
 use crate::redis::stock;
@@ -16,6 +17,9 @@ pub use crate::redis::stock::{Lease, Publication};
 pub enum Notice {
     /// To be shown.
     Commit(Publication),
+    /// An event to be read anew, because what became of a commit was unknown and is decided now;
+    /// and the leases of the requests in it, to be settled once it is shown.
+    Decided(EventId, Vec<Lease>),
     /// To be given once that is shown.
     Answers(Vec<Held>),
 }
@@ -36,6 +40,23 @@ impl Held {
         // Nobody may be waiting for the answer any more.
         self.to.send(self.answer).ok();
     }
+}
+
+/// Shows events as PostgreSQL knows them, and settles leases that had to wait for that.
+///
+/// # Errors
+/// When PostgreSQL is away: then the leases live until their deadlines.
+pub async fn show_decided(
+    db: &Db,
+    redis: &Redis,
+    decided: Vec<(EventId, Vec<Lease>)>,
+) -> Result<bool> {
+    let mut settlements = Vec::new();
+    for (event, leases) in decided {
+        rebuild::event(db, redis, event).await?;
+        settlements.push(Publication::settlement(event, leases));
+    }
+    show(db, redis, &settlements).await
 }
 
 /// Publishes what commits left; events whose publications in between were lost are rebuilt. False

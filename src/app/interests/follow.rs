@@ -1,7 +1,6 @@
 //! Following an organisation, and following it no more.
 
-use super::{News, alive, tell};
-use crate::app::once::transaction;
+use super::{News, alive, saying, tell, told};
 use crate::app::{App, Origin, Result};
 use crate::domain::account::Caller;
 use crate::domain::ids::OrganizationId;
@@ -20,7 +19,7 @@ pub async fn follow(
     id: OrganizationId,
 ) -> Result<Follow> {
     let now = app.clock.now();
-    let followed = transaction(app, async |tx| {
+    let followed = saying(app, async |tx| {
         alive(tx, caller).await?;
         organization::find(tx, id).await?.ok_or(Refusal::NotFound("organization"))?;
         let before = follow::reserve(tx, id, caller.user_id, now).await?;
@@ -29,7 +28,7 @@ pub async fn follow(
         tell(app, tx, origin, vec![News::follow(&after)]).await?;
         Ok(after)
     });
-    followed.await
+    told(app, followed).await
 }
 
 /// Makes it so that the caller does not follow the organisation.
@@ -43,12 +42,12 @@ pub async fn unfollow(
     id: OrganizationId,
 ) -> Result<()> {
     let now = app.clock.now();
-    let unfollowed = transaction(app, async |tx| {
+    let unfollowed = saying(app, async |tx| {
         organization::find(tx, id).await?.ok_or(Refusal::NotFound("organization"))?;
         let Some(before) = follow::lock(tx, id, caller.user_id).await? else { return Ok(()) };
         let Some(after) = before.change(false, now) else { return Ok(()) };
         follow::save(tx, &after).await?;
         tell(app, tx, origin, vec![News::follow(&after)]).await
     });
-    unfollowed.await
+    told(app, unfollowed).await
 }

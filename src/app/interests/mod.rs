@@ -9,11 +9,13 @@ pub mod leave;
 pub mod list;
 pub mod rate;
 pub mod set;
+mod spread;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::events::sees;
+use super::once::transaction;
 use super::{App, Origin, Result};
 use crate::domain::account::Caller;
 use crate::domain::event::{Event, EventStatus};
@@ -33,6 +35,8 @@ const EVENT_RATED: &str = "event.rated";
 const FOLLOWED: &str = "organizer.followed";
 /// And does so no more.
 const UNFOLLOWED: &str = "organizer.unfollowed";
+/// More followers are to be told.
+const CONTINUED: &str = "alert.continued";
 
 /// The event, if the caller may know of it and it is no draft: of a draft nothing is said.
 async fn known(conn: &Conn, id: EventId) -> Result<Event> {
@@ -56,6 +60,13 @@ async fn seen(conn: &Conn, caller: &Caller, id: EventId) -> Result<Event> {
 async fn alive(tx: &Conn, caller: &Caller) -> Result<()> {
     account::lock(tx, caller.user_id).await?.ok_or(Refusal::Unauthenticated)?;
     Ok(())
+}
+
+/// Runs a verb in a transaction of its own; what it tells leaves at once.
+async fn saying<T>(app: &App, verb: impl AsyncFnOnce(&Conn) -> Result<T>) -> Result<T> {
+    let said = transaction(app, verb).await?;
+    app.wakes.bus_relay.ring();
+    Ok(said)
 }
 
 /// A message for the bus.
@@ -123,4 +134,11 @@ async fn tell(app: &App, tx: &Conn, origin: &Origin, news: Vec<News>) -> Result<
     let messages = news.into_iter().map(message).collect::<Result<Vec<_>>>()?;
     outbox::append_raw(tx, &messages).await?;
     Ok(())
+}
+
+/// Waits for what may write messages, and wakes who carries them.
+async fn told<T>(app: &App, saying: impl Future<Output = Result<T>>) -> Result<T> {
+    let said = saying.await?;
+    app.wakes.bus_relay.ring();
+    Ok(said)
 }

@@ -1,7 +1,6 @@
 //! Rating an event, and taking it back.
 
-use super::{News, alive, known, tell};
-use crate::app::once::transaction;
+use super::{News, alive, known, saying, tell, told};
 use crate::app::{App, Origin, Result};
 use crate::domain::account::Caller;
 use crate::domain::event::EventStatus;
@@ -22,7 +21,7 @@ pub async fn rate(
     stars: i32,
 ) -> Result<Rating> {
     let now = app.clock.now();
-    let rated = transaction(app, async |tx| {
+    let rated = saying(app, async |tx| {
         alive(tx, caller).await?;
         let status = known(tx, id).await?.rules.status;
         if status == EventStatus::Cancelled {
@@ -34,7 +33,7 @@ pub async fn rate(
         tell(app, tx, origin, vec![News::rating(&after)]).await?;
         Ok(after)
     });
-    rated.await
+    told(app, rated).await
 }
 
 /// Takes the caller's rating back, if there is one.
@@ -43,12 +42,12 @@ pub async fn rate(
 /// [`Refusal::NotFound`], also for drafts.
 pub async fn take_back(app: &App, caller: &Caller, origin: &Origin, id: EventId) -> Result<()> {
     let now = app.clock.now();
-    let taken_back = transaction(app, async |tx| {
+    let taken_back = saying(app, async |tx| {
         known(tx, id).await?;
         let Some(before) = rating::lock(tx, id, caller.user_id).await? else { return Ok(()) };
         let Some(after) = before.change(None, now) else { return Ok(()) };
         rating::save(tx, &after).await?;
         tell(app, tx, origin, vec![News::rating(&after)]).await
     });
-    taken_back.await
+    told(app, taken_back).await
 }

@@ -1,7 +1,6 @@
 //! Saying how much one is interested in an event, and taking it back.
 
-use super::{News, alive, known, tell};
-use crate::app::once::transaction;
+use super::{News, alive, known, saying, tell, told};
 use crate::app::{App, Origin, Result};
 use crate::domain::account::Caller;
 use crate::domain::event::EventStatus;
@@ -24,7 +23,7 @@ pub async fn set(
     (state, privacy): (InterestState, Option<Privacy>),
 ) -> Result<Interest> {
     let now = app.clock.now();
-    let set = transaction(app, async |tx| {
+    let set = saying(app, async |tx| {
         alive(tx, caller).await?;
         let status = known(tx, id).await?.rules.status;
         if status != EventStatus::Published {
@@ -36,7 +35,7 @@ pub async fn set(
         tell(app, tx, origin, vec![News::interest(&after, before.state)]).await?;
         Ok(after)
     });
-    set.await
+    told(app, set).await
 }
 
 /// Makes it so that the caller is not interested. Whoever was not is not.
@@ -45,12 +44,12 @@ pub async fn set(
 /// [`Refusal::NotFound`], also for drafts.
 pub async fn withdraw(app: &App, caller: &Caller, origin: &Origin, id: EventId) -> Result<()> {
     let now = app.clock.now();
-    let withdrawn = transaction(app, async |tx| {
+    let withdrawn = saying(app, async |tx| {
         known(tx, id).await?;
         let Some(before) = interest::lock(tx, id, caller.user_id).await? else { return Ok(()) };
         let Some(after) = before.change(None, None, now) else { return Ok(()) };
         interest::save(tx, &after).await?;
         tell(app, tx, origin, vec![News::interest(&after, before.state)]).await
     });
-    withdrawn.await
+    told(app, withdrawn).await
 }

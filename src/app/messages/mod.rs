@@ -17,7 +17,10 @@ pub mod registry;
 pub mod relay;
 pub mod seal;
 pub mod shares;
+pub mod streams;
+pub mod tail;
 pub mod take;
+pub mod trace;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};

@@ -55,7 +55,7 @@ pub async fn by_hand(
         not_before: None,
     };
     outbox::append_raw(tx, &[message]).await?;
-    let (action, subject) = ("message.published", id.to_string());
+    let (action, subject) = ("message.submitted", id.to_string());
     let request = Some(origin.correlation_id.as_str());
     let detail = json!({ "type": kind });
     audit::append(tx, now, Some(actor), action, &subject, request, Some(&detail)).await?;

@@ -209,6 +209,7 @@ impl TestServer {
         let tables = "SELECT table_name::text FROM information_schema.tables
             WHERE table_schema = 'public' AND table_type = 'BASE TABLE'
               AND table_name NOT IN ('notifications', 'processed_events', 'redis_epoch')
+              AND table_name NOT LIKE 'message_log%'
             ORDER BY 1";
         let mut state = Vec::new();
         for row in self.sql(tables).await {

@@ -336,7 +336,12 @@ impl Fold {
         let messages = self.messages.len();
         writes.messages = self.messages;
         Folded {
-            settled: Settled { answers: self.answers, aftermath, messages },
+            settled: Settled {
+                answers: self.answers,
+                aftermath,
+                messages,
+                unknown: HashSet::new(),
+            },
             writes,
             events: events.into_values().filter(|event| changed.contains(&event.id)).collect(),
             maps: self.maps,

@@ -7,7 +7,7 @@
 mod fold;
 mod load;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::desk::{Job, Outcome};
 use super::gate::HeldSeats;
@@ -51,6 +51,21 @@ pub struct Settled {
     pub aftermath: Vec<Aftermath>,
     /// How many messages were written to the outbox.
     pub messages: usize,
+    /// Events for which nobody knows whether a commit was carried out: its answer was lost.
+    pub unknown: HashSet<EventId>,
+}
+
+/// Why a batch was not settled.
+struct Failure {
+    error: DbError,
+    /// Its commit may have been sent: whether it was carried out is unknown unless PostgreSQL says.
+    sent: bool,
+}
+
+impl From<DbError> for Failure {
+    fn from(error: DbError) -> Self {
+        Self { error, sent: false }
+    }
 }
 
 /// Settles batches.
@@ -70,19 +85,21 @@ impl Settler {
     pub async fn settle(&self, jobs: &[Job], held: &HeldSeats) -> Settled {
         match Box::pin(self.attempt(jobs, held)).await {
             Ok(settled) => settled,
-            Err(DbError::Unavailable(cause)) => {
+            Err(Failure { error: DbError::Unavailable(cause), sent }) => {
                 tracing::warn!(
                     jobs = jobs.len(),
                     error = format!("{cause:#}"),
                     "a batch of bookings could not be settled"
                 );
                 let away = || Err(Error::unavailable("postgres"));
-                Settled { answers: jobs.iter().map(|_| away()).collect(), ..Settled::default() }
+                let answers = jobs.iter().map(|_| away()).collect();
+                let unknown = jobs.iter().filter(|_| sent).map(|job| job.event).collect();
+                Settled { answers, unknown, ..Settled::default() }
             }
-            Err(error) if jobs.len() == 1 => {
+            Err(Failure { error, .. }) if jobs.len() == 1 => {
                 Settled { answers: vec![Err(error.into())], ..Settled::default() }
             }
-            Err(error) => {
+            Err(Failure { error, .. }) => {
                 tracing::warn!(
                     jobs = jobs.len(),
                     error = format!("{:#}", anyhow::Error::from(error)),
@@ -102,7 +119,12 @@ impl Settler {
                     all.aftermath.append(&mut settled.aftermath);
                     all.messages += settled.messages;
                 }
-                Err(error) => all.answers.push(Err(error.into())),
+                Err(Failure { error, sent }) => {
+                    if sent && matches!(error, DbError::Unavailable(_)) {
+                        all.unknown.extend(job.iter().map(|job| job.event));
+                    }
+                    all.answers.push(Err(error.into()));
+                }
             }
         }
         all
@@ -112,7 +134,7 @@ impl Settler {
         &self,
         jobs: &[Job],
         held: &HeldSeats,
-    ) -> std::result::Result<Settled, DbError> {
+    ) -> std::result::Result<Settled, Failure> {
         let now = self.clock.now();
         let wanted = load::wanted(jobs);
         let (tx, loaded) = match inventory::open(&self.db, &wanted).await {
@@ -126,7 +148,7 @@ impl Settler {
             tx.rollback().await?;
         } else {
             crash_point("desk_before_commit");
-            folded.save(tx).await?;
+            folded.save(tx).await.map_err(|error| Failure { error, sent: true })?;
             crash_point("desk_after_commit");
         }
         Ok(folded.settled)
