@@ -96,6 +96,8 @@ conformance! {
     broken::the_stream_is_deleted_for_the_publisher:
         "Publishing to a deleted stream is told truthfully",
         not Memory: "nobody else can delete it";
+    broken::entries_are_deleted: "Messages are deleted under way: the others flow, none hangs",
+        not Memory: "nobody else can delete them";
     broken::the_scripts_are_forgotten: "The server forgets our scripts: nobody notices",
         not Nats: "it has none", not Memory: "it has none";
     broken::a_full_broker_takes_nothing: "A full broker says so, and can still be read",

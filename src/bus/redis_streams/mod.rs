@@ -1,7 +1,7 @@
-//! The bus on Redis Streams, from Redis 7.0 on. A stream is a key, a group is a consumer group that
-//! begins at 0. What waits to be retried is pending for a consumer called `(waiting)`, and in a
-//! sorted set beside the stream, by when it is due. Commands that are several in truth are scripts
-//! (`bus/lua/`), so that a crash leaves nothing half done.
+//! The bus on Redis Streams (written for 6.2 and later, tested with 7.0). A stream is a key, a
+//! group is a consumer group that begins at 0. What waits to be retried is pending for a consumer
+//! called `(waiting)`, and in a sorted set beside the stream, by when it is due. Commands that are
+//! several in truth are scripts (`bus/lua/`), so that a crash leaves nothing half done.
 //!
 //! Redis does not leave out second copies: what is published twice is there twice. It stores in
 //! memory and writes to disk each second, so that what it confirmed last may be lost; then it is

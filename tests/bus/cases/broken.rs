@@ -173,3 +173,22 @@ pub async fn health_is_told(world: &mut World) {
     world.publish(1..=1).await;
     assert_eq!(number(&reader.take(1).await[0]), 1);
 }
+
+pub async fn entries_are_deleted(world: &mut World) {
+    world.claim_idle(Duration::from_millis(200)).await;
+    let mut reader = world.subscribe("readers", "one").await;
+    world.publish(1..=4).await;
+    let read = reader.take(4).await;
+    reader.retry(&read[0], Duration::from_millis(50)).await;
+    // One waits, one lies there, one is acknowledged, and one of each of them is deleted.
+    reader.ack(&read[2..3]).await;
+    world.delete_entries(&[read[0].position, read[1].position]).await;
+    let left = reader.take_all(4..=4).await;
+    assert!(left.keys().all(|number| *number == 4), "{left:?}");
+    let until = Instant::now() + DEADLINE;
+    while world.bus.lag(&world.stream, "readers").await.unwrap().pending > 0 {
+        assert!(Instant::now() < until, "what is gone is pending for ever");
+        let read = reader.0.read(10, Duration::from_millis(50)).await.unwrap();
+        reader.ack(&read).await;
+    }
+}
