@@ -1,7 +1,8 @@
-//! What becomes of messages: which there are (registry), how they leave (relay), how they are dealt
-//! with once (consume for notifications, take and handle for the bus, both with a ledger), what each
-//! service remembers of them (processed), what is done about those that died (redrive) and about
-//! those that the broker lost (recover).
+//! What becomes of messages: which there are (registry), how they leave (relay, parcels), how they
+//! are dealt with once (consume for notifications, take and handle for the bus, both with a
+//! ledger), what each service remembers of them (processed), what is done about those that died
+//! (redrive) and about those that the broker lost (recover), and how all of it is seen (streams,
+//! tail, trace).
 
 pub mod consume;
 pub mod dead_letters;

@@ -1,6 +1,6 @@
 //! Which streams this process reads for a service: each stream has one reader at a time, so that
-//! its order is kept, and the readers share the streams evenly. A lease that is not kept up is over;
-//! what two readers do with one message while a lease changes hands is settled by its claim.
+//! its order is kept, and the readers share the streams evenly. A lease that is not kept up is
+//! over; what two readers do with one message while a lease changes hands is settled by its claim.
 
 use std::collections::BTreeSet;
 
