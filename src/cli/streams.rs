@@ -8,7 +8,8 @@ use anyhow::anyhow;
 use tokio::time::sleep;
 
 use super::say;
-use crate::app::messages::streams::{self, Passed, Tail, place};
+use crate::app::messages::streams;
+use crate::app::messages::tail::{Passed, Tail, place};
 use crate::app::{App, Error};
 use crate::config::Config;
 use crate::domain::refusal::Refusal;
@@ -57,23 +58,26 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
 
 async fn list(app: &App) -> anyhow::Result<()> {
     let mut table = format!(
-        "{:<28} {:>10} {:<20} {:>8} {:>8} {:>12}\n",
-        "STREAM", "LENGTH", "GROUP", "LAG", "PENDING", "OLDEST"
+        "{:<24} {:>10} {:<20} {:>8} {:>8} {:>12}\n",
+        "TYPE", "LENGTH", "GROUP", "LAG", "PENDING", "OLDEST"
     );
-    for kind in app.registry.types() {
-        for sight in streams::look(app, kind).await.map_err(told)? {
-            let stream = sight.stream.to_string();
-            if sight.groups.is_empty() {
-                writeln!(table, "{stream:<28} {:>10} (nobody reads it)", "")?;
-            }
-            for (group, lag) in sight.groups {
-                let oldest = lag.oldest_age.map_or("-".to_owned(), |age| format!("{age:.1?}"));
-                let (length, behind, pending) = (lag.length, lag.lag, lag.pending);
-                writeln!(
-                    table,
-                    "{stream:<28} {length:>10} {group:<20} {behind:>8} {pending:>8} {oldest:>12}"
-                )?;
-            }
+    for state in streams::all(app).await {
+        let kind = state.kind.name;
+        let Some(live) = state.live else {
+            writeln!(table, "{kind:<24} {:>10} the broker is away", "?")?;
+            continue;
+        };
+        if live.groups.is_empty() {
+            writeln!(table, "{kind:<24} {:>10} (nobody reads it)", "")?;
+        }
+        let length = live.length.unwrap_or_default();
+        for (group, now) in live.groups {
+            let oldest = now.oldest_age.map_or_else(|| "-".to_owned(), |age| format!("{age:.1?}"));
+            let (lag, pending) = (now.lag, now.pending);
+            writeln!(
+                table,
+                "{kind:<24} {length:>10} {group:<20} {lag:>8} {pending:>8} {oldest:>12}"
+            )?;
         }
     }
     say(&table)

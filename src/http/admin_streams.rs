@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::reply::{self, IdempotencyKey};
 use super::trace::Traced;
 use crate::app::messages::publish::{self, Accepted};
-use crate::app::messages::stream_state::{self, GroupLive, TypeState};
+use crate::app::messages::streams::{self, GroupLive, TypeState};
 use crate::app::once::{Reply, once};
 use crate::app::{self, App};
 use crate::domain::refusal::Refusal;
@@ -130,8 +130,8 @@ async fn list(
     _authorized: Authorized<Operate>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
-    let provider = stream_state::provider(&app);
-    let page = app::Page { items: stream_state::all(&app).await, next: None };
+    let provider = streams::provider(&app);
+    let page = app::Page { items: streams::all(&app).await, next: None };
     Ok(reply::send(reply::ok(&PageBody::of(page, |state| StreamBody::of(provider, state)))))
 }
 
@@ -146,8 +146,8 @@ async fn show(
     kind: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let kind = app.registry.find(&kind).ok_or(Refusal::UnknownType)?;
-    let state = stream_state::one(&app, kind).await;
-    Ok(reply::send(reply::ok(&StreamBody::of(stream_state::provider(&app), state))))
+    let state = streams::one(&app, kind).await;
+    Ok(reply::send(reply::ok(&StreamBody::of(streams::provider(&app), state))))
 }
 
 /// Publishes a message by hand, if operators may publish its type and the data fits its schema.

@@ -18,13 +18,13 @@ use super::caller::{Authorized, Operate};
 use super::problem::Problem;
 use super::query::Query;
 use super::time::rfc3339;
-use crate::app::messages::streams::{Passed, Tail, place};
+use crate::app::messages::tail::{Passed, Tail, place};
 use crate::app::{App, Error as AppError};
 
 /// How often the streams are looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// A word now and then keeps proxies from hanging up.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// A word now and then keeps proxies from hanging up, and tells who has gone.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// People who look on at the same time, in one process.
 const TAILS_MAX: usize = 16;
 

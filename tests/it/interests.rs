@@ -27,7 +27,7 @@ const WRONG: &str = "SELECT count(*) FROM (
                       SELECT event_id FROM event_stats) e
     LEFT JOIN event_stats s ON s.event_id = e.id
     WHERE (coalesce(s.sure, 0), coalesce(s.maybe, 0), coalesce(s.interested, 0),
-           coalesce(s.ratings, 0), coalesce(s.rating_sum, 0)) IS DISTINCT FROM (SELECT
+           coalesce(s.ratings, 0), coalesce(s.rating_sum, 0)) <> (SELECT
         count(*) FILTER (WHERE state = 'sure'), count(*) FILTER (WHERE state = 'maybe'),
         count(*) FILTER (WHERE state = 'interested'),
         (SELECT count(rating) FROM event_ratings r WHERE r.event_id = e.id),
@@ -37,7 +37,7 @@ const WRONG: &str = "SELECT count(*) FROM (
     SELECT u.id FROM users u LEFT JOIN user_stats s ON s.user_id = u.id
     WHERE (coalesce(s.sure, 0), coalesce(s.maybe, 0), coalesce(s.interested, 0),
            coalesce(s.interests, 0), coalesce(s.ratings, 0), coalesce(s.follows, 0))
-        IS DISTINCT FROM (SELECT
+        <> (SELECT
         count(*) FILTER (WHERE state = 'sure'), count(*) FILTER (WHERE state = 'maybe'),
         count(*) FILTER (WHERE state = 'interested'), count(state),
         (SELECT count(rating) FROM event_ratings r WHERE r.user_id = u.id),
@@ -96,7 +96,13 @@ fn followed(organization: Uuid, user: Uuid) -> Message {
 async fn told(server: &TestServer) -> Vec<Message> {
     let rows = "SELECT id, type, payload::text, created_at, correlation_id FROM outbox
         WHERE lane = 'bus' ORDER BY seq";
-    let kinds = ["interest.changed", "event.rated", "organizer.followed", "organizer.unfollowed"];
+    let kinds = [
+        "interest.changed",
+        "event.rated",
+        "organizer.followed",
+        "organizer.unfollowed",
+        "alert.continued",
+    ];
     let row = |row: &tokio_postgres::Row| {
         let kind: String = row.get(1);
         let kind = kinds.into_iter().find(|known| *known == kind).expect("a kind of ours");
@@ -508,6 +514,53 @@ async fn alerts_reach_organizers_and_interested_followers_once() {
     assert_eq!(server.count("SELECT count(*) FROM user_alerts").await, 4);
     assert_eq!(get(&server, &fan, "/me/alerts").await.expect(200).items().len(), 1);
     assert_eq!(server.count(WRONG).await, 0);
+    server.finish().await;
+}
+
+/// More followers than one part tells: each interested one is told once, nobody else, and nobody of
+/// themself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_followers_are_told_part_by_part() {
+    let server = Wishes::default().without_loops().start().await;
+    let organizer = server.organizer().await;
+    let event = server.event(&organizer, json!({})).await;
+    let people = server.people(2300).await;
+    let counter = Counter::new(&server);
+    let follow = |one: &Person| followed(organizer.organization, one.id);
+    let follows: Vec<Message> = people.iter().map(follow).collect();
+    counter.count(&follows).await;
+    let quiet = |one: &Person| changed(event, one.id, 1, Some("maybe"), "private");
+    let quiet: Vec<Message> = people.iter().step_by(2).map(quiet).collect();
+    counter.count(&quiet).await;
+    // Two followers of the last part and one of the first say in public that they come.
+    let mut order: Vec<&Person> = people.iter().step_by(2).collect();
+    order.sort_unstable_by_key(|one| one.id);
+    let loud = [order[order.len() - 1], order[order.len() - 2], order[0]];
+    let news: Vec<Message> =
+        loud.iter().map(|one| changed(event, one.id, 2, Some("sure"), "public")).collect();
+    let handled = counter.count(&news).await;
+    assert!(handled.told && number(&handled, "alerts") > 1, "{:?}", handled.counts);
+    let mut parts = 0;
+    while let Some(next) = told(&server).await.get(parts) {
+        counter.count(std::slice::from_ref(next)).await;
+        parts += 1;
+    }
+    assert_eq!(parts, 2);
+    let told = "SELECT count(*) FROM user_alerts";
+    assert_eq!(server.count(told).await, 1150 + 1);
+    let people = "SELECT count(DISTINCT user_id) FROM user_alerts";
+    assert_eq!(server.count(people).await, 1150 + 1);
+    let mails = "SELECT count(*) FROM outbox WHERE type = 'interest_alert' AND lane = 'mail'";
+    assert_eq!(server.count(mails).await, 1150 + 1);
+    let own = "SELECT count(*) FROM user_alerts WHERE actor_id = user_id";
+    assert_eq!(server.count(own).await, 0);
+    for one in loud {
+        let alerts = get(&server, one, "/me/alerts").await.expect(200);
+        assert_eq!(alerts.items()[0]["others"], 1);
+        assert_eq!(alerts.items()[0]["states"], json!({"sure": 2, "maybe": 0, "interested": 0}));
+    }
+    let alerts = get(&server, &organizer.person, "/me/alerts").await.expect(200);
+    assert_eq!(alerts.items()[0]["others"], 2);
     server.finish().await;
 }
 

@@ -17,8 +17,8 @@ pub mod registry;
 pub mod relay;
 pub mod seal;
 pub mod shares;
-pub mod stream_state;
 pub mod streams;
+pub mod tail;
 pub mod take;
 pub mod trace;
 

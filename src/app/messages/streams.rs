@@ -1,133 +1,126 @@
-//! Looking at streams: how far their readers are, and what passes by, for nobody's group.
+//! How the streams of the bus are: what they are called at the broker that is in use, how long
+//! they are, and how far behind each group is that reads them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use serde_json::Value;
+use futures_util::future;
+use tokio::time::timeout;
 
 use super::parcels::Parcels;
-use crate::app::error::Error;
-use crate::app::{App, Result};
-use crate::bus::{BusError, Delivery, EventBus, From, Lag, Position, Stream};
-use crate::domain::message::Defect;
-use crate::domain::refusal::Refusal;
+use crate::app::App;
+use crate::bus::{BusError, Lag, Stream};
+use crate::config::Provider;
 use crate::domain::stream_type::StreamType;
 
-/// Messages that one look of a tail brings at most, a stream.
-pub const LOOK_MAX: usize = 100;
+/// How long the broker may take to tell: an operator wants to see the rest when it is away.
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A stream as it is now.
+/// How one group is with a type's streams, all shards together.
+#[derive(Clone, Debug, Default)]
+pub struct GroupLive {
+    /// Delivered and not acknowledged, those that wait to be retried included.
+    pub pending: u64,
+    /// Not delivered yet.
+    pub lag: u64,
+    /// How long ago the oldest message was stored that it has not acknowledged.
+    pub oldest_age: Option<Duration>,
+    /// Consumers that the broker knows of.
+    pub consumers: u64,
+}
+
+/// How a type's streams are, all shards together.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// Messages on them; `None` while no group reads them.
+    pub length: Option<u64>,
+    /// By name.
+    pub groups: BTreeMap<&'static str, GroupLive>,
+}
+
+/// A type and its streams.
 #[derive(Clone, Debug)]
-pub struct Sight {
-    /// Which.
-    pub stream: Stream,
-    /// Its readers, and how far each is.
-    pub groups: Vec<(&'static str, Lag)>,
+pub struct TypeState {
+    /// The type.
+    pub kind: StreamType,
+    /// What each shard is called on Redis, with the installation's prefix.
+    pub redis: Vec<String>,
+    /// The same on NATS.
+    pub nats: Vec<String>,
+    /// `None`: the broker is away, or has no such streams yet.
+    pub live: Option<Live>,
 }
 
-/// The streams of a type, as they are now.
-///
-/// # Errors
-/// When the bus is away.
-pub async fn look(app: &App, kind: &StreamType) -> Result<Vec<Sight>> {
-    let streams = Parcels::streams(kind);
-    let groups = app.parcels.groups(kind.name);
-    app.bus.declare(&streams, &groups).await.map_err(away)?;
-    let mut sights = Vec::with_capacity(streams.len());
-    for stream in streams {
-        let mut lags = Vec::with_capacity(groups.len());
-        for group in &groups {
-            lags.push((*group, app.bus.lag(&stream, group).await.map_err(away)?));
-        }
-        sights.push(Sight { stream, groups: lags });
-    }
-    Ok(sights)
-}
-
-/// A message that passed by.
-#[derive(Clone, Debug)]
-pub struct Passed {
-    /// On which stream.
-    pub stream: String,
-    /// Where.
-    pub position: String,
-    /// When the broker stored it, if it says so.
-    pub stored_at: Option<Timestamp>,
-    /// The envelope as it travels, or why it is none.
-    pub message: std::result::Result<Value, Defect>,
-}
-
-/// Somebody who looks on while messages of a type pass by. Nothing changes by it.
-pub struct Tail {
-    bus: Arc<dyn EventBus>,
-    places: Vec<(Stream, From)>,
-}
-
-impl Tail {
-    /// Begins there, by default now.
-    ///
-    /// # Errors
-    /// [`Refusal::UnknownType`]; a place of a type with several streams, which have places each.
-    pub fn begin(app: &App, kind: &str, from: Option<From>) -> Result<Self> {
-        let kind = app.registry.find(kind).ok_or(Refusal::UnknownType)?;
-        let from = from.unwrap_or_else(|| From::Time(app.clock.now()));
-        let streams = Parcels::streams(kind);
-        if streams.len() > 1 && matches!(from, From::At(_) | From::After(_)) {
-            let detail = "is a place on one stream, and this type has several: name a time";
-            return Err(Refusal::invalid("/from", "ambiguous", detail).into());
-        }
-        let places = streams.into_iter().map(|stream| (stream, from)).collect();
-        Ok(Self { bus: Arc::clone(&app.bus), places })
-    }
-
-    /// What has passed by since, the first [`LOOK_MAX`] of each stream.
-    ///
-    /// # Errors
-    /// When the bus is away. It goes on where it was.
-    pub async fn next(&mut self) -> Result<Vec<Passed>> {
-        let mut seen = Vec::new();
-        for (stream, from) in &mut self.places {
-            let passed = self.bus.replay(stream, *from, LOOK_MAX).await.map_err(away)?;
-            if let Some(last) = passed.last() {
-                *from = From::After(last.position);
-            }
-            seen.extend(passed.iter().map(passed_by));
-        }
-        Ok(seen)
+/// The name of the broker in use.
+pub fn provider(app: &App) -> &'static str {
+    match app.bus.provider() {
+        Provider::Redis => "redis",
+        Provider::Nats => "nats",
+        Provider::Memory => "memory",
     }
 }
 
-fn passed_by(delivery: &Delivery) -> Passed {
-    let read = |_| {
-        let read = serde_json::from_slice(&delivery.body);
-        read.map_err(|error| Defect::new(error.to_string()))
+/// Every type.
+pub async fn all(app: &App) -> Vec<TypeState> {
+    let states = app.registry.types().map(|kind| one(app, kind));
+    future::join_all(states).await
+}
+
+/// One type.
+pub async fn one(app: &App, kind: &StreamType) -> TypeState {
+    let (streams, groups) = (Parcels::streams(kind), app.parcels.groups(kind.name));
+    let prefix = app.config.bus.prefix.as_str();
+    let live = match timeout(PATIENCE, live(app, &streams, &groups)).await {
+        Ok(Ok(live)) => Some(live),
+        Ok(Err(error)) => {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::debug!(kind = kind.name, error, "a stream cannot be looked at");
+            None
+        }
+        Err(_) => None,
     };
-    Passed {
-        stream: delivery.stream.to_string(),
-        position: delivery.position.to_string(),
-        stored_at: delivery.stored_at,
-        message: delivery.envelope().and_then(read),
+    TypeState {
+        kind: *kind,
+        redis: streams.iter().map(|stream| stream.redis_key(prefix)).collect(),
+        nats: streams.iter().map(|stream| stream.nats_subject(prefix)).collect(),
+        live,
     }
 }
 
-/// Where to begin: `start`, a time (RFC 3339), or a place on the stream (what follows it is meant).
-///
-/// # Errors
-/// A refusal that names the field when it is none of them.
-pub fn place(from: &str) -> std::result::Result<From, Refusal> {
-    if from == "start" {
-        return Ok(From::Start);
+async fn live(app: &App, streams: &[Stream], groups: &[&'static str]) -> Result<Live, BusError> {
+    let mut live = Live::default();
+    for stream in streams {
+        let mut length = 0;
+        for group in groups {
+            let Lag { length: now, pending, lag, oldest_age, consumers, .. } =
+                app.bus.lag(stream, group).await?;
+            length = length.max(now);
+            let sum = live.groups.entry(group).or_default();
+            sum.pending = sum.pending.saturating_add(pending);
+            sum.lag = sum.lag.saturating_add(lag);
+            sum.consumers = sum.consumers.max(consumers);
+            sum.oldest_age = sum.oldest_age.max(oldest_age);
+        }
+        if !groups.is_empty() {
+            live.length = Some(live.length.unwrap_or_default().saturating_add(length));
+        }
     }
-    if let Ok(position) = from.parse::<Position>() {
-        return Ok(From::After(position));
-    }
-    let at = from.parse::<Timestamp>().map(From::Time);
-    let detail = "must be start, an RFC 3339 time, or a place like 1700000000000-0";
-    at.map_err(|_| Refusal::invalid("/from", "malformed", detail))
+    Ok(live)
 }
 
-fn away(error: BusError) -> Error {
-    let (retry_after, cause) = (Duration::from_secs(1), Some(error.into()));
-    Error::Unavailable { part: "the bus", retry_after, cause }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::stream_type::ALL;
+
+    #[test]
+    fn the_registry_and_the_bus_call_streams_the_same() {
+        for kind in ALL {
+            for shard in [0, 1, 7] {
+                let stream = Stream::shard(kind.name, shard);
+                assert_eq!(stream.redis_key(""), kind.redis_stream(shard));
+                assert_eq!(stream.nats_subject(""), kind.nats_subject(shard));
+            }
+        }
+    }
 }
