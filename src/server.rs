@@ -33,7 +33,7 @@ use crate::app::messages::registry::Registry;
 use crate::app::messages::seal::Keyring;
 use crate::app::seat_rooms::Rooms;
 use crate::app::{App, vitals};
-use crate::bus;
+use crate::bus::{self, Status};
 use crate::clock::{Clock, Ids};
 use crate::config::{Config, Role};
 use crate::http::Door;
@@ -322,7 +322,7 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
 
 /// What `/health/ready` asks.
 fn probes(app: &App) -> Vec<Probe> {
-    let (db, redis) = (app.clone(), app.redis.clone());
+    let (db, redis, bus) = (app.clone(), app.redis.clone(), Arc::clone(&app.bus));
     let amqp = app.config.rabbitmq.url.clone();
     vec![
         Probe {
@@ -339,6 +339,20 @@ fn probes(app: &App) -> Vec<Probe> {
             check: Box::new(move || {
                 let redis = redis.clone();
                 async move { Ok(redis.ping().await?) }.boxed()
+            }),
+        },
+        Probe {
+            name: "bus",
+            required: false,
+            check: Box::new(move || {
+                let bus = Arc::clone(&bus);
+                async move {
+                    let health = bus.health().await;
+                    let reason = health.reason.unwrap_or_default();
+                    anyhow::ensure!(health.status == Status::Up, "{reason}");
+                    Ok(())
+                }
+                .boxed()
             }),
         },
         Probe {
