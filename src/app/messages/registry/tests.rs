@@ -64,6 +64,11 @@ fn the_documented_payloads_fit() {
         ),
         ("post.liked", json!({"post_id": EVENT, "user_id": USER, "timestamp": at})),
         ("follower.added", json!({"follower_id": EVENT, "followed_id": USER, "timestamp": at})),
+        (
+            "alert.continued",
+            json!({"eventId": EVENT, "organizationId": EVENT, "alertId": EVENT, "after": USER,
+                "actorId": USER, "nextActorId": null, "sure": 1, "maybe": 0, "interested": 0}),
+        ),
         ("vendor.created", vendor()),
         ("vendor.updated", vendor()),
         (
