@@ -51,15 +51,30 @@ const SETTLE: &str = "WITH ended AS (
         FROM ended e JOIN unnest($3::text[], $4::text[], $9::text[]) AS k (stream, revision, type)
           ON e.streamName = k.stream AND e.revision = k.revision)
     SELECT streamName, revision FROM ended";
-const SKIP: &str = "UPDATE processed_events p
-    SET processingStatus = 'skipped', last_error = k.why
-    FROM unnest($2::text[], $3::text[], $4::text[]) AS k (stream, revision, why)
-    WHERE p.streamName = k.stream AND p.revision = k.revision AND p.serviceContext = $1";
+const SKIP: &str = "WITH skipped AS (
+        UPDATE processed_events p
+        SET processingStatus = 'skipped', last_error = k.why
+        FROM unnest($2::text[], $3::text[], $4::text[]) AS k (stream, revision, why)
+        WHERE p.streamName = k.stream AND p.revision = k.revision AND p.serviceContext = $1
+        RETURNING p.revision, k.why)
+    UPDATE message_log l SET action = 'skipped', detail = s.why FROM skipped s
+    WHERE l.at = $5 AND l.message_id = s.revision AND l.service = $1 AND l.action = 'processed'";
 /// Those that wait for their next attempt, by what their order is kept by. The index is empty
-/// unless something is wrong.
+/// unless something is wrong. One that nobody has seen for long is not coming.
 const WAITING: &str = "SELECT partition_key, revision, next_attempt_at FROM processed_events
     WHERE serviceContext = $1 AND partition_key = ANY ($2)
-      AND processingStatus = 'failed' AND dead_at IS NULL AND partition_key IS NOT NULL";
+      AND processingStatus = 'failed' AND dead_at IS NULL AND partition_key IS NOT NULL
+      AND greatest(processedAt, next_attempt_at) > $3";
+/// Whoever waits for another one is waited for by those behind. That is no attempt.
+const HOLD: &str = "INSERT INTO processed_events AS p
+    (streamName, revision, serviceContext, processingStatus, processedAt, last_error,
+     next_attempt_at, partition_key, attempts, fence)
+    SELECT k.stream, k.revision, $1, 'failed', $2, 'waits for one before it', k.due, k.key, 0, 0
+    FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::text[])
+         AS k (stream, revision, due, key) ORDER BY 1, 2
+    ON CONFLICT (streamName, revision, serviceContext) DO UPDATE
+    SET processedAt = $2, next_attempt_at = EXCLUDED.next_attempt_at
+    WHERE p.processingStatus = 'failed' AND p.attempts = 0 AND p.dead_at IS NULL";
 const KEYED: &str = "UPDATE processed_events SET partition_key = $5
     WHERE streamName = $1 AND revision = $2 AND serviceContext = $3 AND fence = $4";
 const FINISH: &str = "WITH ended AS (
@@ -297,7 +312,7 @@ pub async fn settle(
     rows.iter().map(key).collect()
 }
 
-/// Notes that there was nothing to do for messages that were settled in this transaction.
+/// Notes that there was nothing to do for messages that were settled in this transaction at `now`.
 ///
 /// # Errors
 /// When PostgreSQL is away.
@@ -305,14 +320,16 @@ pub async fn skip(
     conn: &Conn,
     service: ServiceContext,
     skipped: &[(Key, &'static str)],
+    now: Timestamp,
 ) -> Result<(), DbError> {
     let streams: Vec<&str> = skipped.iter().map(|(key, _)| key.stream.as_str()).collect();
     let revisions: Vec<&str> = skipped.iter().map(|(key, _)| key.revision.as_str()).collect();
     let reasons: Vec<&str> = skipped.iter().map(|(_, why)| *why).collect();
-    conn.run(SKIP, &[&service.name(), &streams, &revisions, &reasons]).await.map(drop)
+    conn.run(SKIP, &[&service.name(), &streams, &revisions, &reasons, &now]).await.map(drop)
 }
 
-/// The messages with these partition keys that wait for their next attempt.
+/// The messages with these partition keys that wait for their next attempt, those that were heard
+/// of, or are due, after `since`.
 ///
 /// # Errors
 /// When PostgreSQL is away.
@@ -320,8 +337,9 @@ pub async fn waiting(
     conn: &Conn,
     service: ServiceContext,
     partition_keys: &[&str],
+    since: Timestamp,
 ) -> Result<Vec<Waiting>, DbError> {
-    let rows = conn.rows(WAITING, &[&service.name(), &partition_keys]).await?;
+    let rows = conn.rows(WAITING, &[&service.name(), &partition_keys, &since]).await?;
     rows.iter()
         .map(|row| {
             Ok(Waiting {
@@ -331,6 +349,24 @@ pub async fn waiting(
             })
         })
         .collect()
+}
+
+/// Notes that messages wait for others of their partition key, each until when. It counts against
+/// none of them.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn hold(
+    conn: &Conn,
+    service: ServiceContext,
+    held: &[(Key, String, Timestamp)],
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let streams: Vec<&str> = held.iter().map(|(key, _, _)| key.stream.as_str()).collect();
+    let revisions: Vec<&str> = held.iter().map(|(key, _, _)| key.revision.as_str()).collect();
+    let due: Vec<Timestamp> = held.iter().map(|(_, _, due)| *due).collect();
+    let keys: Vec<&str> = held.iter().map(|(_, key, _)| key.as_str()).collect();
+    conn.run(HOLD, &[&service.name(), &now, &streams, &revisions, &due, &keys]).await.map(drop)
 }
 
 /// Notes by which the order of a claimed message is kept.

@@ -19,6 +19,7 @@ mod accounts;
 mod audit;
 mod bad_input;
 mod bookings;
+mod bus;
 mod config;
 mod dead_letters;
 mod events;

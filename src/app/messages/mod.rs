@@ -31,6 +31,12 @@ fn later(now: Timestamp, ms: u64) -> Timestamp {
     now.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
+/// `now` less so many milliseconds.
+fn earlier(now: Timestamp, ms: u64) -> Timestamp {
+    let by = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
+    now.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
 /// The same for letters that died of the same thing at the same place.
 pub(crate) fn fingerprint(source: &str, kind: &str, reason: &str) -> String {
     let mut hash = Sha256::new();
