@@ -8,6 +8,7 @@ pub mod hammer;
 pub mod integrity;
 pub mod migrate;
 pub mod serve;
+pub mod streams;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Lists messages that died, sends them again, or drops them
     DeadLetters(dead_letters::Args),
+    /// Lists the streams of the bus, or shows what passes by
+    Streams(streams::Args),
     /// Checks every dependency and says how to mend what it finds
     Doctor(doctor::Args),
     /// Compares Redis with `PostgreSQL`, and `PostgreSQL` with itself
@@ -55,6 +58,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args, Config::load()?).await,
             Command::Migrate(args) => migrate::run(args, Config::load()?).await,
             Command::DeadLetters(args) => dead_letters::run(args, Config::load()?).await,
+            Command::Streams(args) => streams::run(args, Config::load()?).await,
             // The doctor also examines settings that cannot be used.
             Command::Doctor(args) => doctor::run(args, Config::load()).await,
             Command::Integrity(args) => integrity::run(args, Config::load()?).await,

@@ -27,11 +27,13 @@ use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::{Desk, Intake};
 use crate::app::events::board::Board;
 use crate::app::holds::Houses;
+use crate::app::messages::handle;
+use crate::app::messages::parcels::Parcels;
 use crate::app::messages::registry::Registry;
 use crate::app::messages::seal::Keyring;
 use crate::app::seat_rooms::Rooms;
 use crate::app::{App, vitals};
-use crate::bus;
+use crate::bus::{self, Status};
 use crate::clock::{Clock, Ids};
 use crate::config::{Config, Role};
 use crate::http::Door;
@@ -297,6 +299,7 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
     let registry = Registry::new(Keyring::new(&config.seal, &config.auth, ids)?)?;
     let app = App {
         bus: bus::open(&config, &clock)?,
+        parcels: Parcels::new(registry.clone(), &handle::all(ids)),
         db: Db::new(&config.postgres, config.postgres.pool_size)?,
         redis: Redis::new(&config.redis)?,
         desk,
@@ -319,7 +322,7 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
 
 /// What `/health/ready` asks.
 fn probes(app: &App) -> Vec<Probe> {
-    let (db, redis) = (app.clone(), app.redis.clone());
+    let (db, redis, bus) = (app.clone(), app.redis.clone(), Arc::clone(&app.bus));
     let amqp = app.config.rabbitmq.url.clone();
     vec![
         Probe {
@@ -336,6 +339,20 @@ fn probes(app: &App) -> Vec<Probe> {
             check: Box::new(move || {
                 let redis = redis.clone();
                 async move { Ok(redis.ping().await?) }.boxed()
+            }),
+        },
+        Probe {
+            name: "bus",
+            required: false,
+            check: Box::new(move || {
+                let bus = Arc::clone(&bus);
+                async move {
+                    let health = bus.health().await;
+                    let reason = health.reason.unwrap_or_default();
+                    anyhow::ensure!(health.status == Status::Up, "{reason}");
+                    Ok(())
+                }
+                .boxed()
             }),
         },
         Probe {

@@ -19,9 +19,9 @@ use crate::wake::Wake;
 /// Messages looked at in one step.
 const BATCH: usize = 1000;
 /// How often streams are trimmed.
-const TRIM: Duration = Duration::from_secs(60);
+const TRIM: Duration = Duration::from_mins(1);
 /// How old the oldest message may be that a group has not dealt with, before somebody is told.
-const BACKLOG: Duration = Duration::from_secs(60);
+const BACKLOG: Duration = Duration::from_mins(1);
 
 /// The keeper of the bus.
 pub struct BusKeeper {

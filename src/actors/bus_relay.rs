@@ -168,6 +168,8 @@ fn published(outcome: &Result<Position, PublishError>, trusted: bool) -> Publish
         Ok(at) => Published::Yes(Some(at.to_string())),
         Err(error @ PublishError::TooLarge { .. }) => Published::Refused(error.to_string()),
         Err(error @ PublishError::Refused(_)) if trusted => Published::Refused(error.to_string()),
-        Err(PublishError::Refused(_) | PublishError::Lost(_)) => Published::Unknown,
+        Err(PublishError::Refused(_) | PublishError::NotSent(_) | PublishError::Lost(_)) => {
+            Published::Unknown
+        }
     }
 }

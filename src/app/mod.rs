@@ -27,6 +27,7 @@ use crate::app::accounts::{AccessTokens, Passwords, Revocations};
 use crate::app::bookings::desk::Desk;
 use crate::app::events::board::Board;
 use crate::app::holds::Houses;
+use crate::app::messages::parcels::Parcels;
 use crate::app::messages::registry::Registry;
 use crate::app::seat_rooms::Rooms;
 use crate::bus::EventBus;
@@ -67,6 +68,8 @@ pub struct App {
     pub revocations: Revocations,
     /// The bus; the ledger is elsewhere.
     pub bus: Arc<dyn EventBus>,
+    /// Its streams, and who reads them.
+    pub parcels: Parcels,
     /// What may travel on it.
     pub registry: Registry,
     /// Where people watch them through sockets.

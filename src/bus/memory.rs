@@ -258,7 +258,9 @@ impl Subscriber for MemorySubscriber {
             self.settle(receipt, |pending, number| {
                 let one = pending.get_mut(&number);
                 if let Some(one) = one.filter(|one| one.consumer == self.subscription.consumer) {
-                    one.due = Some(now.checked_add(*after).unwrap_or(Timestamp::MAX));
+                    // The clock has cut off a part of this millisecond.
+                    let after = after.saturating_add(Duration::from_millis(1));
+                    one.due = Some(now.checked_add(after).unwrap_or(Timestamp::MAX));
                 }
             });
         }

@@ -51,9 +51,13 @@ pub enum PublishError {
         /// The longest that is taken.
         limit: usize,
     },
-    /// It is not on the stream: the broker said no, or one before it was not stored.
-    #[error("not stored: {0}")]
+    /// It is not on the stream: the broker will not have it.
+    #[error("refused: {0}")]
     Refused(String),
+    /// It is not on the stream, and that is not its fault: the broker is away or takes nothing now,
+    /// or one before it on its stream was not stored.
+    #[error("not stored: {0}")]
+    NotSent(String),
     /// Whether it is on the stream is unknown. Published again it may be there twice.
     #[error("perhaps not stored: {0}")]
     Lost(String),

@@ -4,15 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::domain::stream_type;
+
 /// A stream: the messages of one type, or one of the shards that a busy type is spread over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stream {
     kind: Arc<str>,
     shard: u16,
 }
-
-/// The type whose stream keeps its documented name on Redis (S0.9).
-const INTERESTS: (&str, &str) = ("interest.changed", "newEveInters");
 
 impl Stream {
     /// The only stream of a type, or its first shard.
@@ -37,11 +36,9 @@ impl Stream {
 
     /// Its key on Redis: `events:post_created`, `events:post_created:1` (S3.39).
     pub fn redis_key(&self, prefix: &str) -> String {
-        let name = if self.kind() == INTERESTS.0 {
-            INTERESTS.1.to_owned()
-        } else {
-            format!("events:{}", self.kind().replace('.', "_"))
-        };
+        let special = stream_type::find(self.kind()).and_then(|kind| kind.redis_name);
+        let name = special
+            .map_or_else(|| format!("events:{}", self.kind().replace('.', "_")), str::to_owned);
         match self.shard {
             0 => format!("{prefix}{name}"),
             shard => format!("{prefix}{name}:{shard}"),
@@ -139,6 +136,17 @@ mod tests {
         assert_eq!(Stream::of("interest.changed").redis_key("t:"), "t:newEveInters");
         assert_eq!(Stream::shard("interest.changed", 2).redis_key(""), "newEveInters:2");
         assert_eq!(Stream::of("interest.changed").nats_subject(""), "events.interest.changed");
+    }
+
+    #[test]
+    fn the_registry_says_the_same() {
+        for kind in stream_type::ALL {
+            for shard in 0..kind.shards {
+                let stream = Stream::shard(kind.name, shard);
+                assert_eq!(stream.redis_key(""), kind.redis_stream(shard));
+                assert_eq!(stream.nats_subject(""), kind.nats_subject(shard));
+            }
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ enum Command {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rate: u32,
         /// How many at most, the oldest first
-        #[arg(long, default_value_t = MOST, value_parser = clap::value_parser!(i64).range(1..=MOST))]
+        #[arg(long, default_value_t = MOST, value_parser = most())]
         limit: i64,
         /// Also letters that were sent again too often
         #[arg(long)]
@@ -127,6 +127,10 @@ impl From<Which> for Filter {
         let Which { kind, source, fingerprint } = which;
         Self { kind, source, fingerprint, ids: Vec::new() }
     }
+}
+
+fn most() -> clap::builder::RangedI64ValueParser {
+    clap::value_parser!(i64).range(1..=MOST)
 }
 
 /// Does it.

@@ -66,14 +66,44 @@ impl Crowd {
         self.order.len()
     }
 
-    /// What `recipient` is told: nothing of themself. `None`: there is nothing to tell.
-    pub fn alert(&self, id: AlertId, recipient: UserId) -> Option<Alert> {
-        let states = match self.states.get(&recipient) {
-            Some(own) => self.counts.with(*own, false),
-            None => self.counts,
-        };
-        let (_, actor) = self.order.iter().find(|(_, user)| *user != recipient)?;
-        Some(Alert { id, actor: *actor, others: states.total().saturating_sub(1), states })
+    /// What is to be told of them; `None`: there is nobody.
+    pub fn rumour(&self, id: AlertId) -> Option<Rumour> {
+        let mut order = self.order.iter().map(|(_, user)| *user);
+        Some(Rumour { id, actor: order.next()?, next: order.next(), states: self.counts })
+    }
+
+    /// How much somebody among them is interested.
+    pub fn state_of(&self, user: UserId) -> Option<InterestState> {
+        self.states.get(&user).copied()
+    }
+}
+
+/// What goes round of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rumour {
+    /// What all alerts about it have in common.
+    pub id: AlertId,
+    /// Who is named.
+    pub actor: UserId,
+    /// Who is named to the former.
+    pub next: Option<UserId>,
+    /// All of them, by how much they are interested.
+    pub states: InterestCounts,
+}
+
+impl Rumour {
+    /// What `recipient` is told: nothing of themself. `own` is their interest if they are among
+    /// them. `None`: there is nothing to tell.
+    pub fn alert(
+        &self,
+        id: AlertId,
+        recipient: UserId,
+        own: Option<InterestState>,
+    ) -> Option<Alert> {
+        let states = own.map_or(self.states, |own| self.states.with(own, false));
+        let actor = if self.actor == recipient { self.next? } else { self.actor };
+        let others = states.total().checked_sub(1)?;
+        Some(Alert { id, actor, others, states })
     }
 }
 
@@ -99,15 +129,17 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let id = AlertId(Uuid::nil());
         let mut crowd = Crowd::default();
+        assert_eq!(crowd.rumour(id), None);
         crowd.add(at(2), user(1), InterestState::Maybe);
-        assert_eq!(crowd.alert(id, user(1)), None);
+        let told = |crowd: &Crowd, to| crowd.rumour(id)?.alert(id, to, crowd.state_of(to));
+        assert_eq!(told(&crowd, user(1)), None);
         crowd.add(at(1), user(2), InterestState::Sure);
         crowd.add(at(3), user(2), InterestState::Sure);
         crowd.sort();
-        let told = crowd.alert(id, user(9)).unwrap();
+        let all = told(&crowd, user(9)).unwrap();
         let states = InterestCounts { sure: 1, maybe: 1, interested: 0 };
-        assert_eq!(told, Alert { id, actor: user(2), others: 1, states });
-        let told = crowd.alert(id, user(2)).unwrap();
+        assert_eq!(all, Alert { id, actor: user(2), others: 1, states });
+        let told = told(&crowd, user(2)).unwrap();
         let states = InterestCounts { sure: 0, maybe: 1, interested: 0 };
         assert_eq!(told, Alert { id, actor: user(1), others: 0, states });
         assert_eq!(sentence(&told, Some("Ana"), "Jazz"), "Ana is interested in Jazz.");

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::alert::Alert;
 use super::ids::{BookingId, EventId, InvitationId, OrganizationId, UserId};
 
-/// The documented message types (S4.30 to S4.35, and `event_updated` and `interest_alert` by decision).
+/// The documented message types (S4.30 to S4.35; `event_updated` and `interest_alert` by decision).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FactKind {
     /// Seats are theirs.

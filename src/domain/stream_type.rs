@@ -149,6 +149,14 @@ pub const ALL: &[StreamType] = &[
         ..PLAIN
     },
     StreamType {
+        name: "alert.continued",
+        about: "More followers are to be told who is interested in an event.",
+        schema: schema!("alert.continued", 1),
+        publishers: &[Publisher::Interests],
+        partition_key: "/eventId",
+        ..PLAIN
+    },
+    StreamType {
         name: "post.created",
         about: "A person posted something.",
         schema: schema!("post.created", 1),

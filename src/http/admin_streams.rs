@@ -1,5 +1,7 @@
 //! What operators see of the bus: its types with their rules, and a door for publishing by hand.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, get, post, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,10 +16,10 @@ use super::problem::Problem;
 use super::reply::{self, IdempotencyKey};
 use super::trace::Traced;
 use crate::app::messages::publish::{self, Accepted};
+use crate::app::messages::streams::{self, GroupLive, TypeState};
 use crate::app::once::{Reply, once};
 use crate::app::{self, App};
 use crate::domain::refusal::Refusal;
-use crate::domain::stream_type::StreamType;
 
 /// The routes.
 pub fn routes(cfg: &mut ServiceConfig<'_>) {
@@ -54,6 +56,34 @@ struct StreamBody {
     critical: bool,
     /// Its streams by provider, one a shard.
     streams: Vec<NamesBody>,
+    /// Which broker keeps them now: `redis`, `nats` or `memory`.
+    provider: &'static str,
+    /// Messages on them; null when the broker is away, or while no group reads them.
+    length: Option<u64>,
+    /// Messages that the slowest group has not been given yet; null when the broker is away.
+    lag: Option<u64>,
+    /// Messages that were given to groups and are not acknowledged; null when the broker is away.
+    pending: Option<u64>,
+    /// How long ago the oldest message was stored that a group has not acknowledged, in
+    /// milliseconds; null: all are, or the broker is away.
+    oldest_age_ms: Option<u64>,
+    /// Who reads them.
+    groups: Vec<GroupBody>,
+}
+
+/// How one group is with a type's streams, all shards together.
+#[derive(Serialize, ToSchema)]
+struct GroupBody {
+    #[schema(example = "user_interactions")]
+    name: &'static str,
+    /// Not given to it yet.
+    lag: u64,
+    /// Given to it and not acknowledged, those that wait to be retried included.
+    pending: u64,
+    /// How long ago the oldest message was stored that it has not acknowledged, in milliseconds.
+    oldest_age_ms: Option<u64>,
+    /// Consumers that the broker knows of.
+    consumers: u64,
 }
 
 /// What one shard is called.
@@ -92,7 +122,7 @@ struct PublishedBody {
     correlation_id: String,
 }
 
-/// Every type of message, with its schema and its rules.
+/// Every type of message, with its schema, its rules, and how its streams are.
 #[utoipa::path(tag = "operations",
     responses((status = 200, description = "All types, on one page", body = PageBody<StreamBody>)))]
 #[get("/admin/streams")]
@@ -100,11 +130,12 @@ async fn list(
     _authorized: Authorized<Operate>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
-    let page = app::Page { items: app.registry.types().collect(), next: None };
-    Ok(reply::send(reply::ok(&PageBody::of(page, StreamBody::from))))
+    let provider = streams::provider(&app);
+    let page = app::Page { items: streams::all(&app).await, next: None };
+    Ok(reply::send(reply::ok(&PageBody::of(page, |state| StreamBody::of(provider, state)))))
 }
 
-/// One type of message.
+/// One type of message, and how its streams are.
 #[utoipa::path(tag = "operations",
     params(("type" = String, Path, description = "Its name, e.g. `interest.changed`")),
     responses((status = 200, description = "The type", body = StreamBody)))]
@@ -115,7 +146,8 @@ async fn show(
     kind: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let kind = app.registry.find(&kind).ok_or(Refusal::UnknownType)?;
-    Ok(reply::send(reply::ok(&StreamBody::from(kind))))
+    let state = streams::one(&app, kind).await;
+    Ok(reply::send(reply::ok(&StreamBody::of(streams::provider(&app), state))))
 }
 
 /// Publishes a message by hand, if operators may publish its type and the data fits its schema.
@@ -156,13 +188,13 @@ fn accepted(message: &Accepted) -> Reply {
     reply::created(location, &body)
 }
 
-impl From<&StreamType> for StreamBody {
-    fn from(kind: &StreamType) -> Self {
-        let names = |shard| NamesBody {
-            shard,
-            redis: kind.redis_stream(shard),
-            nats: kind.nats_subject(shard),
-        };
+impl StreamBody {
+    fn of(provider: &'static str, state: TypeState) -> Self {
+        let TypeState { kind, redis, nats, live } = state;
+        let names = redis.into_iter().zip(nats).zip(0..);
+        let streams = names.map(|((redis, nats), shard)| NamesBody { shard, redis, nats });
+        let live = live.as_ref();
+        let groups = || live.into_iter().flat_map(|live| live.groups.values());
         Self {
             kind: kind.name,
             description: kind.about,
@@ -175,7 +207,29 @@ impl From<&StreamType> for StreamBody {
             shards: kind.shards,
             encrypted: kind.encrypted,
             critical: kind.critical,
-            streams: (0..kind.shards).map(names).collect(),
+            streams: streams.collect(),
+            provider,
+            length: live.and_then(|live| live.length),
+            lag: live.map(|_| groups().map(|group| group.lag).max().unwrap_or_default()),
+            pending: live.map(|_| groups().map(|group| group.pending).sum()),
+            oldest_age_ms: groups().filter_map(|group| group.oldest_age).max().map(whole_ms),
+            groups: live.into_iter().flat_map(|live| &live.groups).map(GroupBody::from).collect(),
         }
     }
+}
+
+impl From<(&&'static str, &GroupLive)> for GroupBody {
+    fn from((name, live): (&&'static str, &GroupLive)) -> Self {
+        Self {
+            name,
+            lag: live.lag,
+            pending: live.pending,
+            oldest_age_ms: live.oldest_age.map(whole_ms),
+            consumers: live.consumers,
+        }
+    }
+}
+
+fn whole_ms(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }

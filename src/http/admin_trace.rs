@@ -102,7 +102,7 @@ struct LetterBody {
     reason: String,
     attempts: i32,
     died_at: String,
-    redriven_at: Option<String>,
+    resolved_at: Option<String>,
     redrives: i32,
 }
 
@@ -199,7 +199,7 @@ impl From<Letter> for LetterBody {
             reason: letter.reason,
             attempts: letter.attempts,
             died_at: rfc3339(letter.died_at),
-            redriven_at: letter.redriven_at.map(rfc3339),
+            resolved_at: letter.resolved_at.map(rfc3339),
             redrives: letter.redrives,
         }
     }

@@ -7,6 +7,7 @@ pub mod admin_integrity;
 pub mod admin_messages;
 pub mod admin_redrives;
 pub mod admin_streams;
+pub mod admin_tail;
 pub mod admin_trace;
 pub mod alerts;
 pub mod api_keys;
@@ -74,6 +75,7 @@ fn api(cfg: &mut ServiceConfig<'_>) {
         .configure(admin_redrives::routes)
         .configure(admin_dead_letters::routes)
         .configure(admin_streams::routes)
+        .configure(admin_tail::routes)
         .configure(admin_trace::routes);
 }
 

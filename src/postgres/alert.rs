@@ -5,31 +5,42 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::interest::state;
 use super::{Conn, DbError, Statements as _};
 use crate::domain::alert::{Alert, ListedAlert};
 use crate::domain::ids::{AlertId, EventId, OrganizationId, UserId};
-use crate::domain::interest::InterestCounts;
+use crate::domain::interest::{InterestCounts, InterestState};
 
 const ABOUT: &str = "SELECT m.id, e.organization_id
     FROM unnest($1::uuid[]) AS m (id)
     CROSS JOIN LATERAL (SELECT organization_id FROM events WHERE id = m.id LIMIT 1) e";
-/// Who runs the events of the organisation, $3 of them, and of the next $4 of those who follow it
-/// the ones who are interested in the event. A window over followers, not over those who are
-/// interested: so much is read and no more, however few of them there are.
-const RECIPIENTS: &str = "SELECT m.event_id, r.user_id
+const STAFF: &str = "SELECT m.event_id, r.user_id
     FROM unnest($1::uuid[], $2::uuid[]) AS m (event_id, organization_id)
-    CROSS JOIN LATERAL (
-        (SELECT user_id FROM organization_members
-         WHERE organization_id = m.organization_id AND role IN ('owner', 'organizer')
-         ORDER BY user_id LIMIT $3)
-        UNION
-        (SELECT f.user_id FROM (
-            SELECT user_id FROM organization_follows
-            WHERE organization_id = m.organization_id AND following
-            ORDER BY user_id LIMIT $4) f
-         WHERE (SELECT true FROM event_interests i
-             WHERE i.event_id = m.event_id AND i.user_id = f.user_id AND i.state IS NOT NULL))
-    ) r";
+    CROSS JOIN LATERAL (SELECT user_id FROM organization_members
+        WHERE organization_id = m.organization_id AND role IN ('owner', 'organizer')
+        ORDER BY user_id LIMIT $3) r";
+/// Of the next $5 of those who follow the organisation the ones who are interested in the event
+/// and do not run it; and how, if they are among those whom the alert tells of. A window over
+/// followers, not over those who are interested: so much is read and no more, however few of them
+/// there are.
+const FOLLOWERS: &str = "SELECT m.alert_id, f.user_id,
+        CASE WHEN i.alert_id = m.alert_id THEN i.counted_state END AS state
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])
+         AS m (event_id, organization_id, alert_id, after)
+    CROSS JOIN LATERAL (SELECT user_id FROM organization_follows
+        WHERE organization_id = m.organization_id AND following AND user_id > m.after
+        ORDER BY user_id LIMIT $5) f
+    CROSS JOIN LATERAL (SELECT alert_id, counted_state FROM event_interests
+        WHERE event_id = m.event_id AND user_id = f.user_id AND state IS NOT NULL LIMIT 1) i
+    WHERE (SELECT true FROM organization_members s
+        WHERE s.organization_id = m.organization_id AND s.user_id = f.user_id
+          AND s.role IN ('owner', 'organizer')) IS NULL";
+/// The last follower of such a window, if it is full.
+const ENDS: &str = "SELECT m.alert_id, f.user_id
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS m (alert_id, organization_id, after)
+    CROSS JOIN LATERAL (SELECT user_id FROM organization_follows
+        WHERE organization_id = m.organization_id AND following AND user_id > m.after
+        ORDER BY user_id OFFSET $4::bigint - 1 LIMIT 1) f";
 const INSERT: &str = "INSERT INTO user_alerts (id, user_id, kind, event_id, actor_id, others, sure,
         maybe, interested, created_at)
     SELECT m.id, m.user_id, 'interest', m.event_id, m.actor_id, m.others, m.sure, m.maybe,
@@ -98,23 +109,76 @@ pub async fn organizers(
         .collect()
 }
 
-/// Whom news of these events concern: up to `staff` people who run each, and those of up to
-/// `followers` people who follow its organisation that are interested themselves.
+/// News of an event that followers of its organisation are to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Of which event.
+    pub event_id: EventId,
+    /// Whose followers.
+    pub organization_id: OrganizationId,
+    /// What all alerts about it have in common.
+    pub alert_id: AlertId,
+    /// The follower who was told last; nil: none yet.
+    pub after: UserId,
+}
+
+/// Who runs these events, up to `limit` people each.
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn recipients(
+pub async fn staff(
     conn: &Conn,
     events: &[(EventId, OrganizationId)],
-    staff: i64,
-    followers: i64,
+    limit: i64,
 ) -> Result<Vec<(EventId, UserId)>, DbError> {
     let (events, organizations): (Vec<Uuid>, Vec<Uuid>) =
         events.iter().map(|(event, organization)| (event.0, organization.0)).unzip();
-    let rows = conn.rows(RECIPIENTS, &[&events, &organizations, &staff, &followers]).await?;
+    let rows = conn.rows(STAFF, &[&events, &organizations, &limit]).await?;
     rows.iter()
         .map(|row| Ok((EventId(row.try_get("event_id")?), UserId(row.try_get("user_id")?))))
         .collect()
+}
+
+/// Those of the next `window` followers who are interested themselves, each with their interest if
+/// it is among the news.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn followers(
+    conn: &Conn,
+    parts: &[Part],
+    window: i64,
+) -> Result<Vec<(AlertId, UserId, Option<InterestState>)>, DbError> {
+    let column = |of: fn(&Part) -> Uuid| parts.iter().map(of).collect::<Vec<Uuid>>();
+    let (events, organizations) = (column(|p| p.event_id.0), column(|p| p.organization_id.0));
+    let (alerts, after) = (column(|p| p.alert_id.0), column(|p| p.after.0));
+    let rows = conn.rows(FOLLOWERS, &[&events, &organizations, &alerts, &after, &window]).await?;
+    rows.iter()
+        .map(|row| {
+            let (alert, user) = pair(row)?;
+            Ok((alert, user, state(row.try_get("state")?)?))
+        })
+        .collect()
+}
+
+/// The last follower of each such window that is full: behind it there may be more.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn ends(
+    conn: &Conn,
+    parts: &[Part],
+    window: i64,
+) -> Result<Vec<(AlertId, UserId)>, DbError> {
+    let column = |of: fn(&Part) -> Uuid| parts.iter().map(of).collect::<Vec<Uuid>>();
+    let (alerts, organizations) = (column(|p| p.alert_id.0), column(|p| p.organization_id.0));
+    let after = column(|p| p.after.0);
+    let rows = conn.rows(ENDS, &[&alerts, &organizations, &after, &window]).await?;
+    rows.iter().map(pair).collect()
+}
+
+fn pair(row: &tokio_postgres::Row) -> Result<(AlertId, UserId), DbError> {
+    Ok((AlertId(row.try_get("alert_id")?), UserId(row.try_get("user_id")?)))
 }
 
 /// Writes alerts.

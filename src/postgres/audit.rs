@@ -24,14 +24,15 @@ const APPEND_ALL: &str = "INSERT INTO audit_log (at, actor_id, action, subject, 
     FROM unnest($5::text[], $6::json[]) AS m (subject, detail)";
 /// The newest lines of both, each half cut before they are put together.
 const LIST: &str = "SELECT * FROM ((
-        SELECT at, 'change' AS source, lpad(id::text, 20, '0') COLLATE \"C\" AS key, actor_id, action,
-               subject, request_id, NULL AS type, NULL AS service, detail::text AS detail
+        SELECT at, 'change' AS source, lpad(id::text, 20, '0') COLLATE \"C\" AS key, actor_id,
+               action, subject, request_id, NULL AS type, NULL AS service, detail::text AS detail
         FROM audit_log
         WHERE ($1::text IS NULL OR $1 = 'change') AND ($2::text IS NULL OR action = $2)
           AND ($3::uuid IS NULL OR actor_id = $3) AND ($4::text IS NULL OR subject = $4)
           AND ($5::text IS NULL OR request_id = $5) AND $6::text IS NULL AND $7::text IS NULL
           AND at >= $8 AND at < $9 AND at <= $10
-          AND (at, 'change'::text, lpad(id::text, 20, '0') COLLATE \"C\") < ($10, $11::text, $12::text)
+          AND (at, 'change'::text, lpad(id::text, 20, '0') COLLATE \"C\")
+              < ($10, $11::text, $12::text)
         ORDER BY at DESC, 3 DESC LIMIT $13
     ) UNION ALL (
         SELECT at, 'message', (message_id || ' ' || service || ' ' || action) COLLATE \"C\", NULL,

@@ -51,14 +51,14 @@ const SETTLE: &str = "WITH ended AS (
         FROM ended e JOIN unnest($3::text[], $4::text[], $9::text[]) AS k (stream, revision, type)
           ON e.streamName = k.stream AND e.revision = k.revision)
     SELECT streamName, revision FROM ended";
+/// The log's line is of the same transaction: nobody has seen it yet.
 const SKIP: &str = "WITH skipped AS (
-        UPDATE processed_events p
-        SET processingStatus = 'skipped', last_error = k.why
+        UPDATE processed_events p SET processingStatus = 'skipped', last_error = k.why
         FROM unnest($2::text[], $3::text[], $4::text[]) AS k (stream, revision, why)
         WHERE p.streamName = k.stream AND p.revision = k.revision AND p.serviceContext = $1
-        RETURNING p.revision, k.why)
-    UPDATE message_log l SET action = 'skipped', detail = s.why FROM skipped s
-    WHERE l.at = $5 AND l.message_id = s.revision AND l.service = $1 AND l.action = 'processed'";
+        RETURNING p.revision, p.processedAt, p.last_error)
+    UPDATE message_log l SET action = 'skipped', detail = s.last_error FROM skipped s
+    WHERE l.message_id = s.revision AND l.at = s.processedAt AND l.service = $1";
 /// Those that wait for their next attempt, by what their order is kept by. The index is empty
 /// unless something is wrong. One that nobody has seen for long is not coming.
 const WAITING: &str = "SELECT partition_key, revision, next_attempt_at FROM processed_events
@@ -312,7 +312,7 @@ pub async fn settle(
     rows.iter().map(key).collect()
 }
 
-/// Notes that there was nothing to do for messages that were settled in this transaction at `now`.
+/// Notes that there was nothing to do for messages that were settled in this transaction.
 ///
 /// # Errors
 /// When PostgreSQL is away.
@@ -320,12 +320,11 @@ pub async fn skip(
     conn: &Conn,
     service: ServiceContext,
     skipped: &[(Key, &'static str)],
-    now: Timestamp,
 ) -> Result<(), DbError> {
     let streams: Vec<&str> = skipped.iter().map(|(key, _)| key.stream.as_str()).collect();
     let revisions: Vec<&str> = skipped.iter().map(|(key, _)| key.revision.as_str()).collect();
     let reasons: Vec<&str> = skipped.iter().map(|(_, why)| *why).collect();
-    conn.run(SKIP, &[&service.name(), &streams, &revisions, &reasons, &now]).await.map(drop)
+    conn.run(SKIP, &[&service.name(), &streams, &revisions, &reasons]).await.map(drop)
 }
 
 /// The messages with these partition keys that wait for their next attempt, those that were heard

@@ -1,15 +1,15 @@
 //! Messages on their way out. A fact is written here in the transaction of its cause; the relay
 //! claims it by lease and fence, publishes it and marks it sent, so nothing is lost between.
 
+mod payload;
+
 use jiff::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::payload::payload;
 use super::{Conn, Db, DbError, Statements as _};
-use crate::domain::alert::Alert;
 use crate::domain::fact::Fact;
 use crate::domain::ids::MessageId;
-use crate::domain::interest::InterestCounts;
 use crate::domain::message::Lane;
 
 /// Identity values follow the arrays' order, so within an aggregate `seq` is the order of facts.
@@ -131,63 +131,6 @@ pub struct RawMessage {
     pub not_before: Option<Timestamp>,
     /// By which way it leaves.
     pub lane: Lane,
-}
-
-/// The documented payload (S4.25 to S4.29): its four fields are always there; ours follow when
-/// they say something.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Payload<'a> {
-    r#type: &'static str,
-    event_id: Option<Uuid>,
-    user_id: Option<Uuid>,
-    seats: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    booking_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
-    seat_numbers: &'a [u32],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    invitation_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    organization_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    alert: Option<AlertPayload>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AlertPayload {
-    id: Uuid,
-    actor_id: Uuid,
-    others: u32,
-    sure: u32,
-    maybe: u32,
-    interested: u32,
-}
-
-impl From<&Alert> for AlertPayload {
-    fn from(alert: &Alert) -> Self {
-        let InterestCounts { sure, maybe, interested } = alert.states;
-        let (id, actor_id) = (alert.id.0, alert.actor.0);
-        Self { id, actor_id, others: alert.others, sure, maybe, interested }
-    }
-}
-
-/// The message body of a fact.
-pub fn payload(fact: &Fact) -> String {
-    let payload = Payload {
-        r#type: fact.kind.name(),
-        event_id: fact.event_id.map(|id| id.0),
-        user_id: fact.user_id.map(|id| id.0),
-        seats: fact.seats,
-        booking_id: fact.booking_id.map(|id| id.0),
-        seat_numbers: &fact.seat_numbers,
-        invitation_id: fact.invitation.map(|(id, _)| id.0),
-        organization_id: fact.invitation.map(|(_, id)| id.0),
-        alert: fact.alert.as_ref().map(AlertPayload::from),
-    };
-    // Strings, numbers and ids: there is nothing in it that JSON cannot say.
-    serde_json::to_string(&payload).unwrap_or_default()
 }
 
 /// Prepares the statement of [`append`], for those who run it in a pipelined flight: there nothing
@@ -498,36 +441,4 @@ fn from_row(row: &tokio_postgres::Row) -> Result<Claimed, DbError> {
         created_at: row.try_get("created_at")?,
         attempts: row.try_get("attempts")?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::fact::FactKind;
-    use crate::domain::ids::{EventId, UserId};
-
-    #[test]
-    fn the_documented_payload_comes_first_and_whole() {
-        let id = Uuid::nil();
-        let mut fact = Fact {
-            kind: FactKind::WaitlistPromoted,
-            aggregate_id: id,
-            event_id: Some(EventId(id)),
-            user_id: Some(UserId(id)),
-            seats: None,
-            seat_numbers: Vec::new(),
-            booking_id: None,
-            invitation: None,
-            alert: None,
-        };
-        assert_eq!(
-            payload(&fact),
-            format!(
-                r#"{{"type":"waitlist_promoted","eventId":"{id}","userId":"{id}","seats":null}}"#
-            )
-        );
-        fact.seats = Some(2);
-        fact.seat_numbers = vec![4, 5];
-        assert!(payload(&fact).ends_with(r#""seats":2,"seatNumbers":[4,5]}"#));
-    }
 }

@@ -1,6 +1,7 @@
 //! What a load run needs of the database beside the API: people without passwords, how far the
 //! messages have got, and a long past to sell seats on top of.
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Conn, DbError, Statements as _};
@@ -25,6 +26,26 @@ const SOLD: &str = "
     SELECT count(*), coalesce(sum(seats), 0)
       FROM bookings
      WHERE event_id = $1 AND status = 'confirmed'";
+
+/// Interests of so many people in 100 events, as they wait for the bus.
+const FILL_OUTBOX: &str = "
+    INSERT INTO outbox (id, aggregate_id, type, payload, correlation_id, created_at, lane)
+    SELECT gen_random_uuid(), e.id, 'interest.changed',
+           json_build_object('eventId', e.id, 'userId', gen_random_uuid(), 'state', 'sure',
+                             'previous', NULL, 'privacy', 'public', 'version', 1),
+           'bench', now(), 'bus'
+      FROM generate_series(1, $1::bigint) AS n
+      JOIN (SELECT row_number() OVER () AS i, gen_random_uuid() AS id
+              FROM generate_series(1, 100)) AS e ON e.i = n % 100 + 1";
+
+const CREATE_EFFECTS: &str = "
+    CREATE TABLE bench_effects (message uuid PRIMARY KEY, subject text NOT NULL, at timestamptz)";
+
+const WRITE_EFFECTS: &str = "
+    INSERT INTO bench_effects (message, subject, at)
+    SELECT m.id, m.subject, $3 FROM unnest($1::uuid[], $2::text[]) AS m (id, subject)";
+
+const COUNT_EFFECTS: &str = "SELECT count(*) FROM bench_effects";
 
 /// Cancelled bookings of an event, spread over the year before now.
 const INSERT_PAST: &str = "
@@ -113,4 +134,71 @@ pub async fn checkpoint(conn: &Conn) {
 /// Does now what autovacuum would do in the middle of a run.
 pub async fn vacuum(conn: &Conn) -> Result<(), DbError> {
     Ok(conn.batch_execute("VACUUM (ANALYZE) bookings").await?)
+}
+
+/// Puts so many messages of the bus into the outbox.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn fill_outbox(conn: &Conn, count: i64) -> Result<u64, DbError> {
+    conn.run(FILL_OUTBOX, &[&count]).await
+}
+
+/// Makes a table for what messages come to.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn create_effects(conn: &Conn) -> Result<(), DbError> {
+    Ok(conn.batch_execute(CREATE_EFFECTS).await?)
+}
+
+/// What messages come to: a row each.
+///
+/// # Errors
+/// When PostgreSQL is away, or one comes to it twice.
+pub async fn write_effects(
+    conn: &Conn,
+    messages: &[Uuid],
+    subjects: &[&str],
+    now: Timestamp,
+) -> Result<u64, DbError> {
+    conn.run(WRITE_EFFECTS, &[&messages, &subjects, &now]).await
+}
+
+/// How many rows there are.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn count_effects(conn: &Conn) -> Result<i64, DbError> {
+    Ok(conn.row(COUNT_EFFECTS, &[]).await?.map_or(Ok(0), |row| row.try_get(0))?)
+}
+
+/// The rows that consuming these messages writes, inserted as `psql` would from a file.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn insert_plainly(
+    conn: &Conn,
+    messages: &[Uuid],
+    subject: &str,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let all =
+        |row: &dyn Fn(&Uuid) -> String| messages.iter().map(row).collect::<Vec<_>>().join(",");
+    let claims = all(&|id| {
+        format!(
+            "('$et-happening.interest.changed.v1','{id}','plain','processed','{now}','{subject}')"
+        )
+    });
+    let log = all(&|id| format!("('{now}','processed','{id}','interest.changed','plain')"));
+    let effects = all(&|id| format!("('{id}','{subject}','{now}')"));
+    let text = format!(
+        "BEGIN;
+        INSERT INTO processed_events (streamName, revision, serviceContext, processingStatus,
+            processedAt, partition_key) VALUES {claims};
+        INSERT INTO message_log (at, action, message_id, type, service) VALUES {log};
+        INSERT INTO bench_effects (message, subject, at) VALUES {effects};
+        COMMIT"
+    );
+    Ok(conn.batch_execute(&text).await?)
 }

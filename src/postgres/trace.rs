@@ -17,7 +17,7 @@ const STEPS: &str = "SELECT p.revision, p.serviceContext, p.streamName, p.proces
         WHERE e.streamName = k.stream AND e.revision = k.revision LIMIT 20) p
     ORDER BY p.processedAt";
 const LETTERS: &str = "SELECT d.message_id, d.id, d.source, d.reason, d.attempts, d.died_at,
-        d.redriven_at, d.redrives
+        d.resolved_at, d.redrives
     FROM unnest($1::text[]) AS m (id) CROSS JOIN unnest($2::text[]) AS s (source)
     CROSS JOIN LATERAL (SELECT * FROM dead_letters l
         WHERE l.source = s.source AND l.message_id = m.id LIMIT 1) d
@@ -95,7 +95,7 @@ pub struct Letter {
     /// When it died.
     pub died_at: Timestamp,
     /// When it was sent again.
-    pub redriven_at: Option<Timestamp>,
+    pub resolved_at: Option<Timestamp>,
     /// How often it was.
     pub redrives: i32,
 }
@@ -201,7 +201,7 @@ pub async fn letters(
                 reason: row.try_get("reason")?,
                 attempts: row.try_get("attempts")?,
                 died_at: row.try_get("died_at")?,
-                redriven_at: row.try_get("redriven_at")?,
+                resolved_at: row.try_get("resolved_at")?,
                 redrives: row.try_get("redrives")?,
             })
         })

@@ -52,23 +52,28 @@ macro_rules! conformance {
 
 conformance! {
     publish::a_batch_is_published_in_order: "A batch is published in order, over several streams";
-    publish::oversized_ones_are_refused: "A message over the limit is refused, its neighbours are not";
-    publish::a_second_copy_has_the_same_id: "A message that is published twice can be told by its id";
+    publish::oversized_ones_are_refused:
+        "A message over the limit is refused, its neighbours are not";
+    publish::a_second_copy_has_the_same_id:
+        "A message that is published twice can be told by its id";
     publish::shards_are_streams_of_their_own: "Shards of a type are streams of their own";
     read::messages_come_in_order: "Messages come in order, whatever the size of a read";
     read::consumers_compete: "Consumers of a group share the messages, each goes to one";
     read::groups_do_not_compete: "Every group sees every message";
     read::a_late_group_sees_the_beginning: "A group that is created late sees the beginning";
-    read::one_subscription_reads_many_streams: "One type, those of a pattern, or all are read at once";
+    read::one_subscription_reads_many_streams:
+        "One type, those of a pattern, or all are read at once";
     read::a_busy_stream_starves_none: "A busy stream does not starve the others";
     read::a_waiting_reader_holds_up_nobody: "A reader that waits holds up nobody, and is woken";
     retry::a_retry_comes_after_its_delay: "A retry comes after its delay, its neighbours before";
     retry::attempts_are_counted: "Attempts are counted";
     retry::a_retry_is_seen_to_be_late: "Reordered delivery shows in the positions";
     retry::a_waiting_retry_is_not_idle: "What waits for its retry is not claimed as idle";
-    crash::what_a_crash_left_comes_again: "A crash between effect and acknowledgement: it comes again";
+    crash::what_a_crash_left_comes_again:
+        "A crash between effect and acknowledgement: it comes again";
     crash::its_own_come_first: "A consumer that comes back is given first what it had",
-        not Nats: "NATS does not know consumers by name: it comes to anybody, after `claim_idle_ms`";
+        not Nats:
+        "NATS does not know consumers by name: it comes to anybody, after `claim_idle_ms`";
     crash::idle_ones_are_claimed: "What a consumer lets lie goes to another one";
     crash::a_closed_reader_gives_back: "A reader that is closed gives back at once what it had";
     crash::a_dropped_read_loses_nothing: "A read that is given up half way loses nothing";
@@ -88,8 +93,15 @@ conformance! {
         not Memory: "nobody else can delete it";
     broken::the_group_is_deleted: "The group is deleted under way: it begins again at the start",
         not Memory: "nobody else can delete it";
-    broken::the_stream_is_deleted_for_the_publisher: "Publishing to a deleted stream is told truthfully",
+    broken::the_stream_is_deleted_for_the_publisher:
+        "Publishing to a deleted stream is told truthfully",
         not Memory: "nobody else can delete it";
+    broken::entries_are_deleted: "Messages are deleted under way: the others flow, none hangs",
+        not Memory: "nobody else can delete them";
+    broken::the_scripts_are_forgotten: "The server forgets our scripts: nobody notices",
+        not Nats: "it has none", not Memory: "it has none";
+    broken::a_full_broker_takes_nothing: "A full broker says so, and can still be read",
+        not Nats: "its limit is the disk: not tried", not Memory: "it has no limit";
     broken::health_is_told: "Health is told, without hanging",
         not Memory: "it is always well";
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use happening::bus::envelope::{Envelope, SOURCE};
 use happening::bus::{
-    self, Delivery, EventBus, Outgoing, Receipt, Stream, Subscriber, Subscription,
+    self, Delivery, EventBus, Outgoing, Position, Receipt, Stream, Subscriber, Subscription,
 };
 use happening::clock::{Clock, Ids};
 use happening::config::{Config, Provider};
@@ -131,6 +131,30 @@ impl World {
             Provider::Nats => {
                 let jetstream = async_nats::jetstream::new(self.nats().await);
                 jetstream.delete_stream(stream.nats_name("")).await.unwrap();
+            }
+            Provider::Memory => panic!("nobody else can"),
+        }
+    }
+
+    /// Somebody else deletes single messages.
+    pub async fn delete_entries(&mut self, positions: &[Position]) {
+        let stream = self.stream.clone();
+        match self.provider {
+            Provider::Redis => {
+                let mut redis = self.redis().await;
+                let mut delete = redis::cmd("XDEL");
+                delete.arg(stream.redis_key(""));
+                for position in positions {
+                    delete.arg(position.to_string());
+                }
+                delete.exec_async(&mut redis).await.unwrap();
+            }
+            Provider::Nats => {
+                let jetstream = async_nats::jetstream::new(self.nats().await);
+                let log = jetstream.get_stream(stream.nats_name("")).await.unwrap();
+                for position in positions {
+                    log.delete_message(position.to_string().parse().unwrap()).await.unwrap();
+                }
             }
             Provider::Memory => panic!("nobody else can"),
         }

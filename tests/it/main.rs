@@ -16,10 +16,12 @@ mod harness;
 mod support;
 
 mod accounts;
+mod alerts;
 mod audit;
 mod bad_input;
 mod bookings;
 mod bus;
+mod bus_letters;
 mod config;
 mod dead_letters;
 mod events;

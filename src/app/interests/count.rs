@@ -3,34 +3,26 @@
 //! interested. Counters, alerts and their notifications are one transaction with the claims of the
 //! messages: no alert without its update, no update without its alert.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{EVENT_RATED, FOLLOWED, INTEREST_CHANGED, UNFOLLOWED};
+use super::spread::{self, Crowds, Round};
+use super::{CONTINUED, EVENT_RATED, FOLLOWED, INTEREST_CHANGED, UNFOLLOWED};
 use crate::app::messages::handle::{Handled, Handler, Message, Trouble};
 use crate::clock::Ids;
 use crate::domain::alert::Crowd;
-use crate::domain::fact::{Fact, FactKind};
 use crate::domain::ids::{AlertId, EventId, MessageId, UserId};
 use crate::domain::interaction::{Pair, Said, SaidInterest, Tally, fold};
 use crate::domain::interest::{InterestState, Privacy};
 use crate::domain::message::Defect;
 use crate::domain::processing::ServiceContext;
-use crate::postgres::alert::{self, NewAlert};
+use crate::postgres::Conn;
 use crate::postgres::interaction::{self, Counted};
-use crate::postgres::outbox::{self, NewMessage};
-use crate::postgres::{Conn, DbError};
 
-/// Most people who run an event that are told.
-const STAFF_MAX: i64 = 200;
-/// Most followers of an organisation that are looked at for each event and batch.
-const FOLLOWERS_MAX: i64 = 1000;
-/// Rows of one statement.
-const CHUNK: usize = 1000;
 /// Why a message changed nothing.
 const NOTHING_NEW: &str = "counted before, or of something or somebody unknown";
 
@@ -46,10 +38,8 @@ struct Batch {
     interests: Vec<(Pair, SaidInterest)>,
     ratings: Vec<(Pair, Said<Option<i32>>)>,
     follows: Vec<(Pair, Said<bool>)>,
+    continued: Vec<Round>,
 }
-
-/// Who is newly interested in each event, and the id of what is told of it.
-type Crowds = BTreeMap<EventId, Crowd>;
 
 impl UserInteractions {
     /// With this source of ids.
@@ -66,7 +56,7 @@ impl UserInteractions {
         let said = Batch::read(batch)?;
         let (interests, ratings, follows) =
             (fold(said.interests), fold(said.ratings), fold(said.follows));
-        let latest = interests.len() + ratings.len() + follows.len();
+        let latest = interests.len() + ratings.len() + follows.len() + said.continued.len();
         let alerts = interests.keys().map(|(event, _)| EventId(*event));
         let alerts: BTreeMap<EventId, AlertId> =
             alerts.map(|event| (event, AlertId(self.ids.uuid()))).collect();
@@ -93,8 +83,11 @@ impl UserInteractions {
         let users = interaction::add_to_users(tx, &tally.users, now).await?;
         interaction::add_to_organizations(tx, &tally.organizations, now).await?;
 
+        // Told after everything is counted and before the commit (S0.21).
         let crowds = crowds(&interests, &counted, &alerts);
-        let alerted = self.alert(tx, batch, &crowds, now).await?;
+        let rounds = spread::rounds(tx, batch, &crowds, &alerts).await?;
+        let alerted = spread::begin(tx, (self.ids, now), &rounds, &crowds).await?
+            + spread::go_on(tx, (self.ids, now), &said.continued).await?;
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         Ok(Handled {
             skipped,
@@ -106,74 +99,9 @@ impl UserInteractions {
                 ("users", users),
                 ("alerts", number(alerted)),
             ],
-            told: alerted > 0,
+            // A part that reached nobody may have another one behind it.
+            told: alerted > 0 || !rounds.is_empty() || !said.continued.is_empty(),
         })
-    }
-
-    /// Tells those concerned, after everything is counted and before the commit (S0.21); says how
-    /// many.
-    async fn alert(
-        &self,
-        tx: &Conn,
-        batch: &[Message],
-        crowds: &Crowds,
-        now: Timestamp,
-    ) -> Result<usize, DbError> {
-        if crowds.is_empty() {
-            return Ok(0);
-        }
-        let events: Vec<Uuid> = crowds.keys().map(|event| event.0).collect();
-        let organizers = alert::organizers(tx, &events).await?;
-        let events: Vec<_> = crowds
-            .keys()
-            .filter_map(|event| organizers.get(event).map(|organizer| (*event, *organizer)))
-            .collect();
-        let recipients = alert::recipients(tx, &events, STAFF_MAX, FOLLOWERS_MAX).await?;
-        let alerts: Vec<NewAlert> = recipients
-            .into_iter()
-            .filter_map(|(event_id, user_id)| {
-                let crowd = crowds.get(&event_id)?;
-                let alert = crowd.alert(AlertId(self.ids.uuid()), user_id)?;
-                Some(NewAlert { user_id, event_id, alert })
-            })
-            .collect();
-        let causes = causes(batch);
-        for chunk in alerts.chunks(CHUNK) {
-            alert::insert(tx, chunk, now).await?;
-            let message = |alert: &NewAlert| self.message(alert, &causes, now);
-            let messages: Vec<NewMessage> = chunk.iter().map(message).collect();
-            outbox::append(tx, &messages).await?;
-        }
-        Ok(alerts.len())
-    }
-
-    /// What becomes of an alert in the inbox; it goes on with the trace of whoever is named.
-    fn message(
-        self,
-        new: &NewAlert,
-        causes: &HashMap<Pair, &Message>,
-        now: Timestamp,
-    ) -> NewMessage {
-        let id = MessageId(self.ids.uuid());
-        let cause = causes.get(&(new.event_id.0, new.alert.actor.0));
-        NewMessage {
-            id,
-            fact: Fact {
-                kind: FactKind::InterestAlert,
-                aggregate_id: new.alert.id.0,
-                event_id: Some(new.event_id),
-                user_id: Some(new.user_id),
-                seats: None,
-                seat_numbers: Vec::new(),
-                booking_id: None,
-                invitation: None,
-                alert: Some(new.alert),
-            },
-            correlation_id: cause
-                .map_or_else(|| id.to_string(), |cause| cause.correlation_id.clone()),
-            traceparent: cause.and_then(|cause| cause.traceparent.clone()),
-            created_at: now,
-        }
     }
 }
 
@@ -183,7 +111,7 @@ impl Handler for UserInteractions {
     }
 
     fn kinds(&self) -> &'static [&'static str] {
-        &[INTEREST_CHANGED, EVENT_RATED, FOLLOWED, UNFOLLOWED]
+        &[INTEREST_CHANGED, EVENT_RATED, FOLLOWED, UNFOLLOWED, CONTINUED]
     }
 
     fn handle<'a>(
@@ -211,6 +139,10 @@ impl Batch {
 
     fn add(&mut self, message: &Message) -> Option<()> {
         let data = &message.data;
+        if message.kind == CONTINUED {
+            self.continued.push(Round::read(message)?);
+            return Some(());
+        }
         let (user, version) = (id(data, "userId")?, data.get("version")?.as_i64()?);
         let (at, message_id) = (message.happened_at, message.id);
         match message.kind {
@@ -242,7 +174,7 @@ impl Batch {
     }
 }
 
-fn id(data: &Value, member: &str) -> Option<Uuid> {
+pub(super) fn id(data: &Value, member: &str) -> Option<Uuid> {
     data.get(member)?.as_str()?.parse().ok()
 }
 
@@ -251,7 +183,7 @@ fn untouched<S, T>(
     said: &BTreeMap<Pair, Said<S>>,
     counted: &[Counted<T>],
 ) -> Vec<(MessageId, &'static str)> {
-    let counted: std::collections::BTreeSet<Pair> = counted.iter().map(|one| one.pair).collect();
+    let counted: BTreeSet<Pair> = counted.iter().map(|one| one.pair).collect();
     let left = said.iter().filter(|(pair, _)| !counted.contains(pair));
     left.map(|(_, said)| (said.message, NOTHING_NEW)).collect()
 }
@@ -272,12 +204,4 @@ fn crowds(
     }
     crowds.values_mut().for_each(Crowd::sort);
     crowds
-}
-
-/// The messages about interests by what they are about.
-fn causes(batch: &[Message]) -> HashMap<Pair, &Message> {
-    let pair =
-        |message: &Message| Some((id(&message.data, "eventId")?, id(&message.data, "userId")?));
-    let interests = batch.iter().filter(|message| message.kind == INTEREST_CHANGED);
-    interests.filter_map(|message| Some((pair(message)?, message))).collect()
 }

@@ -9,6 +9,7 @@ pub mod leave;
 pub mod list;
 pub mod rate;
 pub mod set;
+mod spread;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -34,6 +35,8 @@ const EVENT_RATED: &str = "event.rated";
 const FOLLOWED: &str = "organizer.followed";
 /// And does so no more.
 const UNFOLLOWED: &str = "organizer.unfollowed";
+/// More followers are to be told.
+const CONTINUED: &str = "alert.continued";
 
 /// The event, if the caller may know of it and it is no draft: of a draft nothing is said.
 async fn known(conn: &Conn, id: EventId) -> Result<Event> {

@@ -7,6 +7,8 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::app::interests::count::UserInteractions;
+use crate::clock::Ids;
 use crate::domain::ids::MessageId;
 use crate::domain::message::Defect;
 use crate::domain::processing::ServiceContext;
@@ -80,6 +82,11 @@ pub trait Handler: Send + Sync + 'static {
         batch: &'a [Message],
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Handled, Trouble>>;
+}
+
+/// Everybody who handles messages of the bus. A new service is a line here.
+pub fn all(ids: Ids) -> Vec<Handling> {
+    vec![Arc::new(UserInteractions::new(ids))]
 }
 
 /// A handler, shared by those who take messages for it.

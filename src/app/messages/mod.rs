@@ -1,13 +1,15 @@
-//! What becomes of messages: which there are (registry), how they leave (relay), how they are dealt
-//! with once (consume for notifications, take and handle for the bus, both with a ledger), what each
-//! service remembers of them (processed), what is done about those that died (redrive) and about
-//! those that the broker lost (recover).
+//! What becomes of messages: which there are (registry), how they leave (relay, parcels), how they
+//! are dealt with once (consume for notifications, take and handle for the bus, both with a
+//! ledger), what each service remembers of them (processed), what is done about those that died
+//! (redrive) and about those that the broker lost (recover), and how all of it is seen (streams,
+//! tail, trace).
 
 pub mod consume;
 pub mod dead_letters;
 pub mod handle;
 pub mod ledger;
 pub mod parcels;
+pub mod parity;
 pub mod processed;
 pub mod publish;
 pub mod recover;
@@ -17,6 +19,8 @@ pub mod registry;
 pub mod relay;
 pub mod seal;
 pub mod shares;
+pub mod streams;
+pub mod tail;
 pub mod take;
 pub mod trace;
 

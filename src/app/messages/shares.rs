@@ -1,6 +1,6 @@
 //! Which streams this process reads for a service: each stream has one reader at a time, so that
-//! its order is kept, and the readers share the streams evenly. A lease that is not kept up is over;
-//! what two readers do with one message while a lease changes hands is settled by its claim.
+//! its order is kept, and the readers share the streams evenly. A lease that is not kept up is
+//! over; what two readers do with one message while a lease changes hands is settled by its claim.
 
 use std::collections::BTreeSet;
 
@@ -122,8 +122,7 @@ mod tests {
         let streams: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
         let [me, other] = [Uuid::from_u128(1), Uuid::from_u128(2)];
         let lease = |stream: &str, holder| Lease { stream: stream.to_owned(), holder };
-        let wants =
-            |live: &[Lease]| wanted(&streams, live, me).into_iter().collect::<Vec<_>>().join("");
+        let wants = |live: &[Lease]| wanted(&streams, live, me).into_iter().collect::<String>();
         assert_eq!(wants(&[]), "abc", "alone it has all");
         let all = [lease("a", me), lease("b", me), lease("c", me)];
         assert_eq!(wants(&all), "abc");

@@ -373,7 +373,7 @@ impl Taker {
                 .iter()
                 .filter_map(|(id, why)| Some((by_id.get(id)?.record().key(), *why)))
                 .collect();
-            inbox::skip(tx, service, &skipped, now).await?;
+            inbox::skip(tx, service, &skipped).await?;
         }
         let letters = ours.iter().filter_map(|one| {
             let defect = one.content.as_ref().err()?;

@@ -9,7 +9,7 @@
 -- Atomic because what is pending for '(waiting)' must be in KEYS[2], or nobody comes for it.
 
 local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = clock[1] * 1000 + math.ceil(clock[2] / 1000)
 local waiting = 0
 for pair = 3, #ARGV, 2 do
   local id = ARGV[pair]

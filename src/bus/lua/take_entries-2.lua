@@ -29,7 +29,8 @@ local function room()
   return math.min(max - taken, 100)
 end
 
--- Takes over pending ones. Redis forgets those that are not on the stream any more.
+-- Takes over pending ones, and forgets those that are not on the stream any more (Redis 6 does
+-- not do that by itself).
 local function claim(pending)
   for _, one in ipairs(pending) do
     local got = redis.call('XCLAIM', KEYS[1], group, consumer, 0, one[1])
@@ -37,6 +38,7 @@ local function claim(pending)
       put(one[1], one[4] + 1, got[1][2], limit)
       taken = taken + 1
     else
+      redis.call('XACK', KEYS[1], group, one[1])
       gone = gone + 1
     end
   end

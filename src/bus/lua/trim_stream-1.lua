@@ -3,7 +3,9 @@
 --
 -- KEYS[1] the stream
 -- ARGV[1] keep what was stored at this time or later (ms)   ARGV[2] keep so many
--- ARGV[3] drop at most so many now   ARGV[4..n] the groups that must be there
+-- ARGV[3] drop at most so many now
+-- ARGV[4] consumers that have nothing and did not ask for so many ms are struck off
+-- ARGV[5..n] the groups that must be there
 --
 -- Replies: how many were dropped, or -1 when a group is missing: then nothing is.
 --
@@ -30,7 +32,7 @@ local function before(a, b)
 end
 
 local missing = {}
-for number = 4, #ARGV do
+for number = 5, #ARGV do
   missing[ARGV[number]] = true
 end
 -- Whatever is before the bound was acknowledged by all. The last one that was goes with the next.
@@ -44,6 +46,11 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
     bound = reached
   end
   missing[name] = nil
+  for _, who in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], name)) do
+    if who[4] == 0 and who[6] > tonumber(ARGV[4]) then
+      redis.call('XGROUP', 'DELCONSUMER', KEYS[1], name, who[2])
+    end
+  end
 end
 if next(missing) then
   return -1

@@ -42,6 +42,8 @@ use crate::domain::message::Defect;
 
 /// What NATS says when a stream is not there.
 const NOT_FOUND: usize = 404;
+/// What it says when it has no room, or something is broken.
+const UNAVAILABLE: usize = 503;
 /// A second copy of a message that comes within this time is left out.
 const DUPLICATES: Duration = Duration::from_mins(2);
 /// A group may have so many messages in hand and waiting; then nothing new is given to it.
@@ -196,7 +198,7 @@ impl Shared {
         }
         let told = |outcome: Result<Position, Fate>| {
             outcome.map_err(|fate| match fate {
-                Fate::Homeless => PublishError::Refused("there is no such stream".to_owned()),
+                Fate::Homeless => PublishError::NotSent("there is no such stream".to_owned()),
                 Fate::Known(error) => error,
             })
         };
@@ -209,10 +211,10 @@ impl Shared {
         batch: &[Outgoing],
         indices: &[usize],
     ) -> Vec<Result<Position, Fate>> {
-        let refused = |why: &str| Fate::Known(PublishError::Refused(why.to_owned()));
+        let not_sent = |why: &str| Fate::Known(PublishError::NotSent(why.to_owned()));
         let live = match self.link.live().await {
             Ok(live) if live.client.connection_state() == State::Connected => live,
-            _ => return indices.iter().map(|_| Err(refused("not connected"))).collect(),
+            _ => return indices.iter().map(|_| Err(not_sent("not connected"))).collect(),
         };
         let (mut sent, mut failed) = (Vec::with_capacity(indices.len()), BTreeSet::new());
         for one in indices.iter().filter_map(|index| batch.get(*index)) {
@@ -222,7 +224,7 @@ impl Shared {
                 continue;
             }
             if failed.contains(&one.stream) {
-                sent.push(Err(refused("not sent")));
+                sent.push(Err(not_sent("one before it was not sent")));
                 continue;
             }
             let message = PublishMessage::build()
@@ -302,7 +304,7 @@ impl Shared {
             state.first_sequence
         };
         let keep_from = by_count.max(by_time).min(bound);
-        // One by one: a purge makes servers before 2.9.15 forget what is pending (nats-server#3892).
+        // One by one: a purge makes servers before 2.9.15 forget what is pending (their #3892).
         let upto = keep_from.min(state.first_sequence.saturating_add(TRIM_MAX));
         let mut deletions = futures_util::stream::iter(state.first_sequence..upto)
             .map(|sequence| {
@@ -354,28 +356,30 @@ enum Fate {
 }
 
 fn fate(error: &async_nats::jetstream::context::PublishError) -> Fate {
-    match error.kind() {
-        PublishErrorKind::StreamNotFound => Fate::Homeless,
-        PublishErrorKind::MaxPayloadExceeded | PublishErrorKind::MaxAckPending => {
-            Fate::Known(PublishError::Refused(error.to_string()))
-        }
-        // NATS said so itself.
-        PublishErrorKind::Other if is_answer(error) => {
-            Fate::Known(PublishError::Refused(error.to_string()))
-        }
-        _ => Fate::Known(PublishError::Lost(error.to_string())),
-    }
+    let why = error.to_string();
+    Fate::Known(match error.kind() {
+        PublishErrorKind::StreamNotFound => return Fate::Homeless,
+        PublishErrorKind::MaxPayloadExceeded => PublishError::Refused(why),
+        PublishErrorKind::MaxAckPending => PublishError::NotSent(why),
+        PublishErrorKind::Other => match code(error) {
+            Some(UNAVAILABLE) => PublishError::NotSent(why),
+            Some(_) => PublishError::Refused(why),
+            None => PublishError::Lost(why),
+        },
+        _ => PublishError::Lost(why),
+    })
 }
 
-fn is_answer(error: &(dyn std::error::Error + 'static)) -> bool {
+/// The code with which NATS itself said no, if it did.
+fn code(error: &(dyn std::error::Error + 'static)) -> Option<usize> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<async_nats::jetstream::Error>() {
-            return true;
+        if let Some(said) = error.downcast_ref::<jetstream::Error>() {
+            return Some(said.code());
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 /// Deletes a message without writing over what was on the disk. False if it was gone already.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, AckKind};
-use async_nats::{Client, Message, StatusCode, Subject};
+use async_nats::{Client, Message, StatusCode as Said, Subject};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::json;
@@ -21,6 +21,9 @@ use super::{Shared, delivery};
 const ASKED: Duration = Duration::from_secs(1);
 /// NATS tells the end of that; if it does not, we ask again so much later.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// Longer than any retry waits, and not too long for NATS.
+const LATE_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// One stream of a subscriber.
 struct Reading {
@@ -180,15 +183,15 @@ impl NatsSubscriber {
 
     /// Takes a message in. False when a stream has to be asked again.
     fn put(&mut self, message: Message) -> bool {
-        let status = message.status.unwrap_or(StatusCode::OK);
-        if status != StatusCode::OK {
+        let status = message.status.unwrap_or(Said::OK);
+        if status != Said::OK {
             let index = message.subject.rsplit('.').next().and_then(|last| last.parse().ok());
             let reading = index.and_then(|index: usize| self.readings.get_mut(index));
             if let Some(reading) = reading {
                 reading.asked = 0;
                 // Not there, or deleted while we waited.
                 let ended = message.description.unwrap_or_default();
-                if status == StatusCode::NO_RESPONDERS || ended.contains("Deleted") {
+                if status == Said::NO_RESPONDERS || ended.contains("Deleted") {
                     self.missing.push(reading.stream.clone());
                 }
             }
@@ -282,7 +285,8 @@ impl Subscriber for NatsSubscriber {
     fn retry<'a>(&'a mut self, late: &'a [(Receipt, Duration)]) -> Answer<'a, ()> {
         let told = late.iter().map(|(receipt, after)| {
             // NATS takes no delay of zero for one.
-            (receipt.clone(), AckKind::Nak((!after.is_zero()).then_some(*after)))
+            let after = (!after.is_zero()).then_some((*after).min(LATE_MAX));
+            (receipt.clone(), AckKind::Nak(after))
         });
         Box::pin(self.tell(told.collect()))
     }

@@ -42,13 +42,26 @@ impl Link {
             Ok(answers) => answers,
             Err(error) => return Err(self.failed(error).await),
         };
-        // Somebody made the server forget the scripts: then it knew none of those in here.
-        if answers.iter().any(is_unknown_script) {
+        // Somebody made the server forget the scripts: those commands again, and no others.
+        let forgotten: Vec<usize> = (0..answers.len())
+            .filter(|index| answers.get(*index).is_some_and(is_unknown_script))
+            .collect();
+        if !forgotten.is_empty() {
             self.load(&mut connection).await?;
-            answers = match pipeline.query_async(&mut connection).await {
-                Ok(answers) => answers,
+            let mut again = Pipeline::with_capacity(forgotten.len());
+            for command in forgotten.iter().filter_map(|index| pipeline.cmd_iter().nth(*index)) {
+                again.add_command(command.clone());
+            }
+            again.ignore_errors();
+            let told: Vec<RedisResult<Value>> = match again.query_async(&mut connection).await {
+                Ok(told) => told,
                 Err(error) => return Err(self.failed(error).await),
             };
+            for (index, answer) in forgotten.into_iter().zip(told) {
+                if let Some(place) = answers.get_mut(index) {
+                    *place = answer;
+                }
+            }
         }
         Ok(answers)
     }

@@ -1,7 +1,7 @@
-//! The bus on Redis Streams, from Redis 7.0 on. A stream is a key, a group is a consumer group that
-//! begins at 0. What waits to be retried is pending for a consumer called `(waiting)`, and in a
-//! sorted set beside the stream, by when it is due. Commands that are several in truth are scripts
-//! (`bus/lua/`), so that a crash leaves nothing half done.
+//! The bus on Redis Streams (written for 6.2 and later, tested with 7.0). A stream is a key, a
+//! group is a consumer group that begins at 0. What waits to be retried is pending for a consumer
+//! called `(waiting)`, and in a sorted set beside the stream, by when it is due. Commands that are
+//! several in truth are scripts (`bus/lua/`), so that a crash leaves nothing half done.
 //!
 //! Redis does not leave out second copies: what is published twice is there twice. It stores in
 //! memory and writes to disk each second, so that what it confirmed last may be lost; then it is
@@ -40,6 +40,8 @@ const HANDED_BYTES: usize = 8 << 20;
 /// A script drops at most so many entries, and a trim calls it so many times.
 const TRIM_STEP: u64 = 1000;
 const TRIM_STEPS: usize = 50;
+/// A consumer that has nothing and has not asked for so long is struck off.
+const GONE: Duration = Duration::from_hours(24);
 /// As many messages are counted by hand when Redis does not know how many there are.
 const COUNT_MAX: u64 = 10_000;
 
@@ -160,6 +162,7 @@ impl Shared {
         let key = self.key(stream);
         let mut command = call(&scripts::TRIM, &[&key]);
         command.arg(since.as_millisecond().max(0)).arg(max).arg(TRIM_STEP);
+        command.arg(GONE.as_millis().to_string());
         for group in self.groups(stream) {
             command.arg(group);
         }
@@ -278,8 +281,7 @@ impl Shared {
             match (&lost, answers.next()) {
                 (None, Some(answer)) => queue.settle(count, answer, outcomes),
                 (why, _) => {
-                    let why = why.clone().unwrap_or_default();
-                    queue.give_up(count, &PublishError::Lost(why), outcomes);
+                    queue.give_up(count, why.as_deref().unwrap_or_default(), outcomes);
                 }
             }
         }
@@ -305,7 +307,7 @@ impl Queue<'_> {
             Ok(told) => told,
             // The script was not run.
             Err(error) => {
-                self.give_up(0, &PublishError::Refused(error.to_string()), outcomes);
+                self.give_up(0, &error.to_string(), outcomes);
                 return;
             }
         };
@@ -318,26 +320,25 @@ impl Queue<'_> {
         if why.is_empty() {
             self.done += count;
         } else {
-            self.give_up(0, &PublishError::Refused(why), outcomes);
+            self.give_up(0, &why, outcomes);
         }
     }
 
-    /// The next `unknown` have `error`; those behind them were not sent.
+    /// Whether the next `unknown` were stored nobody knows; those behind them were not. Redis never
+    /// says no for what is in a message, but for what is the matter with itself.
     fn give_up(
         &mut self,
         unknown: usize,
-        error: &PublishError,
+        why: &str,
         outcomes: &mut [Option<Result<Position, PublishError>>],
     ) {
-        for (nth, (index, _)) in self.bodies.iter().skip(self.done).enumerate() {
-            let outcome = match error {
-                PublishError::Lost(_) if nth >= unknown => {
-                    PublishError::Refused("not sent".to_owned())
-                }
-                error => error.clone(),
-            };
+        let left = self.bodies.iter().skip(self.done);
+        for (nth, (index, _)) in left.enumerate() {
+            let why = why.to_owned();
+            let error =
+                if nth < unknown { PublishError::Lost(why) } else { PublishError::NotSent(why) };
             if outcomes.get(*index).is_some_and(Option::is_none) {
-                set(outcomes, *index, Err(outcome));
+                set(outcomes, *index, Err(error));
             }
         }
         self.done = self.bodies.len();

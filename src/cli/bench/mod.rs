@@ -3,6 +3,7 @@
 //! broker, a bare round trip, a Socket.IO server in Node), taking turns so that noise meets both.
 
 mod broker;
+mod bus;
 mod flat;
 mod hot;
 mod lone;
@@ -72,10 +73,12 @@ pub enum Case {
     Past,
     /// People who watch seats live, beside a Socket.IO server in Node.
     Sockets,
+    /// Messages of the bus: publishing, consuming, and how long from one to the other.
+    Bus,
 }
 
 impl Case {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Hot,
         Self::SoldOut,
         Self::Lone,
@@ -83,6 +86,7 @@ impl Case {
         Self::Events,
         Self::Past,
         Self::Sockets,
+        Self::Bus,
     ];
 }
 
@@ -106,6 +110,9 @@ struct Size {
     turns: u32,
     /// How long many hold at once.
     rush: Duration,
+    /// Messages that are published and consumed, and how long they flow.
+    messages: u32,
+    flow: Duration,
 }
 
 impl Size {
@@ -126,6 +133,8 @@ impl Size {
                 idle_watchers: 1000,
                 turns: 2,
                 rush: seconds(3),
+                messages: 5_000,
+                flow: seconds(3),
             }
         } else {
             Self {
@@ -142,6 +151,8 @@ impl Size {
                 idle_watchers: 10_000,
                 turns: 10,
                 rush: seconds(10),
+                messages: 30_000,
+                flow: seconds(15),
             }
         }
     }
@@ -213,6 +224,7 @@ impl Bench {
                 Case::Seats => flat::seats(self).await.context("seats on sale")?,
                 Case::Events => flat::events(self).await.context("many events")?,
                 Case::Past => flat::past(self).await.context("old bookings")?,
+                Case::Bus => bus::measure(self).await.context("the bus")?,
                 Case::Sockets => sockets::measure(self).await.context("sockets")?,
             }
         }

@@ -11,8 +11,7 @@ use crate::actors::bus_relay::BusRelay;
 use crate::actors::pace::Pace;
 use crate::actors::supervisor::Supervisor;
 use crate::app::App;
-use crate::app::interests::count::UserInteractions;
-use crate::app::messages::handle::Handling;
+use crate::app::messages::handle::{self, Handling};
 use crate::app::messages::parcels::Parcels;
 use crate::app::messages::recover::{Duty, Recovery};
 use crate::app::messages::relay::Outbox;
@@ -23,15 +22,10 @@ use crate::domain::message::Lane;
 use crate::postgres::Db;
 use crate::wake::Wake;
 
-/// Everybody who handles messages of the bus. A new service is a line here.
-fn handlers(app: &App) -> Vec<Handling> {
-    vec![Arc::new(UserInteractions::new(app.ids))]
-}
-
 /// Relay, consumers and keeper.
 pub fn start(supervisor: &Supervisor, app: &App, pace: impl Fn() -> Pace) -> anyhow::Result<()> {
-    let handlers = handlers(app);
-    let parcels = Parcels::new(app.registry.clone(), &handlers);
+    let handlers = handle::all(app.ids);
+    let parcels = app.parcels.clone();
     // Each of them uses one connection at a time.
     let db = Db::by_key(&app.config.postgres, handlers.len() + 2)?;
     relay(supervisor, app, &db, &parcels, pace())?;

@@ -27,7 +27,7 @@ pub async fn the_broker_is_killed(world: &mut World) {
     world.server().kill();
     let outcome = world.bus.publish(&[outgoing(&world.stream, 1000)]).await.remove(0);
     assert!(
-        matches!(outcome, Err(PublishError::Refused(_) | PublishError::Lost(_))),
+        matches!(outcome, Err(PublishError::NotSent(_) | PublishError::Lost(_))),
         "{outcome:?}"
     );
     // It may notice now, or later.
@@ -110,6 +110,44 @@ pub async fn the_stream_is_deleted_for_the_publisher(world: &mut World) {
     assert_eq!(seen.len(), 4);
 }
 
+pub async fn the_scripts_are_forgotten(world: &mut World) {
+    let mut reader = world.subscribe("readers", "one").await;
+    let mut redis = world.redis().await;
+    for number in 1..=10 {
+        redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut redis).await.unwrap();
+        world.publish(number..=number).await;
+        let read = reader.take(1).await;
+        assert_eq!(numbers(&read), [number], "neither lost nor twice");
+        redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut redis).await.unwrap();
+        reader.retry(&read[0], Duration::from_millis(1)).await;
+        let again = reader.take(1).await;
+        reader.ack(&again).await;
+    }
+    reader.takes_nothing().await;
+}
+
+pub async fn a_full_broker_takes_nothing(world: &mut World) {
+    let mut reader = world.subscribe("readers", "one").await;
+    world.publish(1..=5).await;
+    let mut redis = world.redis().await;
+    let mut limit = async |bytes: &str| {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("maxmemory").arg(bytes).exec_async(&mut redis).await.unwrap();
+    };
+    limit("1").await;
+    let batch: Vec<_> = (6..=8).map(|number| outgoing(&world.stream, number)).collect();
+    for outcome in world.bus.publish(&batch).await {
+        assert!(matches!(outcome, Err(PublishError::NotSent(_))), "{outcome:?}");
+    }
+    assert_eq!(world.bus.health().await.status, Status::Degraded);
+    // What is there can be read and acknowledged all the same.
+    let read = reader.take(5).await;
+    reader.ack(&read).await;
+    limit("0").await;
+    world.publish_batch(&batch).await;
+    assert_eq!(numbers(&reader.take(3).await), [6, 7, 8]);
+}
+
 pub async fn health_is_told(world: &mut World) {
     let health = async |world: &World| {
         let told = tokio::time::timeout(DEADLINE, world.bus.health()).await;
@@ -134,4 +172,23 @@ pub async fn health_is_told(world: &mut World) {
     let mut reader = world.subscribe("readers", "one").await;
     world.publish(1..=1).await;
     assert_eq!(number(&reader.take(1).await[0]), 1);
+}
+
+pub async fn entries_are_deleted(world: &mut World) {
+    world.claim_idle(Duration::from_millis(200)).await;
+    let mut reader = world.subscribe("readers", "one").await;
+    world.publish(1..=4).await;
+    let read = reader.take(4).await;
+    reader.retry(&read[0], Duration::from_millis(50)).await;
+    // One waits, one lies there, one is acknowledged, and one of each of them is deleted.
+    reader.ack(&read[2..3]).await;
+    world.delete_entries(&[read[0].position, read[1].position]).await;
+    let left = reader.take_all(4..=4).await;
+    assert!(left.keys().all(|number| *number == 4), "{left:?}");
+    let until = Instant::now() + DEADLINE;
+    while world.bus.lag(&world.stream, "readers").await.unwrap().pending > 0 {
+        assert!(Instant::now() < until, "what is gone is pending for ever");
+        let read = reader.0.read(10, Duration::from_millis(50)).await.unwrap();
+        reader.ack(&read).await;
+    }
 }

@@ -2,6 +2,7 @@
 //! running; people and events to play with; and at the end the truth.
 
 pub mod cli;
+pub mod interactions;
 pub mod logs;
 pub mod people;
 pub mod queue;

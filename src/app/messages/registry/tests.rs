@@ -185,7 +185,8 @@ const SEATED: StreamType = StreamType {
     schema: Schema {
         version: 3,
         text: r#"{"type": "object", "required": ["seats", "hall"], "additionalProperties": false,
-            "properties": {"seats": {"type": "array", "minItems": 1}, "hall": {"type": "string"}}}"#,
+            "properties": {"hall": {"type": "string"},
+                "seats": {"type": "array", "minItems": 1}}}"#,
     },
     older: &[
         Schema {

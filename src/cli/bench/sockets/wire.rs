@@ -19,8 +19,8 @@ const SPACE: usize = 1024;
 /// has to be random; there are none on loopback.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// How a Socket.IO server asks for a sign of life, and gets it. Nothing else that is said looks like
-/// it.
+/// How a Socket.IO server asks for a sign of life, and gets it. Nothing else that is said looks
+/// like it.
 const SIGN_WANTED: &[u8] = b"2";
 const SIGN: &[u8] = b"3";
 
