@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Actor, Next};
-use crate::app::messages::parcels::streams_of;
 use crate::app::messages::shares::Shares;
 use crate::app::messages::take::{Outage, Taker};
 use crate::bus::{Delivery, EventBus, Receipt, Stream, Subscriber, Subscription};
@@ -27,7 +26,6 @@ pub struct BusConsumer {
     taker: Taker,
     shares: Shares,
     streams: Vec<Stream>,
-    name: String,
     read_max: usize,
     subscriber: Option<(BTreeSet<String>, Box<dyn Subscriber>)>,
     breaker: Breaker,
@@ -35,17 +33,11 @@ pub struct BusConsumer {
 }
 
 impl BusConsumer {
-    /// A consumer of that name in the handler's group.
-    pub fn new(
-        bus: Arc<dyn EventBus>,
-        taker: Taker,
-        shares: Shares,
-        name: String,
-        read_max: usize,
-    ) -> Self {
-        let streams = streams_of(taker.handler().kinds());
+    /// A consumer in the handler's group.
+    pub fn new(bus: Arc<dyn EventBus>, taker: Taker, shares: Shares, read_max: usize) -> Self {
+        let streams = taker.streams();
         let (breaker, born) = (Breaker::default(), Instant::now());
-        Self { bus, taker, shares, streams, name, read_max, subscriber: None, breaker, born }
+        Self { bus, taker, shares, streams, read_max, subscriber: None, breaker, born }
     }
 
     fn group(&self) -> &'static str {
@@ -66,11 +58,10 @@ impl BusConsumer {
             let mine = self.streams.iter().filter(|stream| held.contains(&stream.to_string()));
             let streams: Vec<Stream> = mine.cloned().collect();
             self.bus.declare(&streams, &[self.group()]).await?;
-            let subscription = Subscription {
-                streams,
-                group: self.group().to_owned(),
-                consumer: self.name.clone(),
-            };
+            // All readers of a group go by one name: whoever has a stream now is given first, and
+            // in order, what the one before it was given and did not acknowledge.
+            let group = self.group().to_owned();
+            let subscription = Subscription { streams, consumer: group.clone(), group };
             self.subscriber = Some((held, self.bus.subscribe(subscription).await?));
         }
         Ok(self.subscriber.as_mut().map(|(_, subscriber)| subscriber))
@@ -109,9 +100,16 @@ impl BusConsumer {
                 "something is away: consuming is paused"
             );
         }
-        if let Some((_, mut subscriber)) = self.subscriber.take() {
-            // What cannot be given back comes again by itself, later.
-            subscriber.close().await.ok();
+        self.let_go().await;
+    }
+
+    /// What was read and is not acknowledged is for anybody, at once. What cannot be given back
+    /// comes again by itself, later.
+    async fn let_go(&mut self) {
+        if let Some((_, mut subscriber)) = self.subscriber.take()
+            && let Err(error) = subscriber.close().await
+        {
+            tracing::debug!(?error, service = self.group(), "not given back");
         }
     }
 
@@ -125,6 +123,24 @@ impl BusConsumer {
 
 impl Actor for BusConsumer {
     async fn step(&mut self) -> anyhow::Result<Next> {
+        let stepped = self.round().await;
+        if stepped.is_err() {
+            self.let_go().await;
+        }
+        stepped
+    }
+
+    /// Another reader takes over at once.
+    async fn close(&mut self) {
+        self.let_go().await;
+        if let Err(error) = self.shares.release().await {
+            tracing::debug!(?error, service = self.group(), "leases end by themselves");
+        }
+    }
+}
+
+impl BusConsumer {
+    async fn round(&mut self) -> anyhow::Result<Next> {
         let max = match self.breaker.gate(self.born.elapsed()) {
             Gate::Closed => self.read_max,
             Gate::Probe => 1,

@@ -1,15 +1,17 @@
 //! Keeps the bus in order: has messages sent again that the broker lost after it had confirmed
 //! them, drops what is kept no longer, and measures how far groups are behind.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::pace::Pace;
 use super::{Actor, Next};
 use crate::app::messages::parcels::Parcels;
-use crate::app::messages::recover::{Look, Recovery};
+use crate::app::messages::recover::{Look, Missing, Recovery};
 use crate::bus::EventBus;
 use crate::clock::Clock;
 use crate::wake::Wake;
@@ -33,6 +35,10 @@ pub struct BusKeeper {
     trimmed: Option<Instant>,
 }
 
+/// Of each type of which messages wait in a group: when the oldest one was stored, if that is
+/// known.
+type Waiting = HashMap<String, Option<Timestamp>>;
+
 impl BusKeeper {
     /// Begins with what was written half a day ago. `relay` is the relay's doorbell.
     pub fn new(
@@ -46,10 +52,12 @@ impl BusKeeper {
         Self { recovery, parcels, bus, clock, pace, relay, max_length, trimmed: None }
     }
 
-    /// Measures the groups, and says whether messages wait in one of them.
-    async fn measure(&self) -> anyhow::Result<bool> {
-        let mut waiting = false;
+    /// Measures the groups, and says what waits in them.
+    async fn measure(&self) -> anyhow::Result<Waiting> {
+        let mut waiting = Waiting::new();
         for (stream, group) in self.parcels.readers() {
+            // Before the broker looks: what waits was stored then or earlier, by our clock.
+            let now = self.clock.now();
             let lag = self.bus.lag(&stream, group).await?;
             let name = stream.to_string();
             let gauge = |what: &'static str, value: u64| {
@@ -72,7 +80,12 @@ impl BusKeeper {
                     "a group is far behind"
                 );
             }
-            waiting |= lag.lag > 0 || lag.pending > 0;
+            if lag.lag > 0 || lag.pending > 0 {
+                let age = lag.oldest_age.and_then(|age| SignedDuration::try_from(age).ok());
+                let since = age.and_then(|age| now.checked_sub(age).ok());
+                let oldest = waiting.entry(stream.kind().to_owned()).or_insert(since);
+                *oldest = (*oldest).min(since);
+            }
         }
         Ok(waiting)
     }
@@ -92,15 +105,15 @@ impl Actor for BusKeeper {
     async fn step(&mut self) -> anyhow::Result<Next> {
         let portion = self.pace.portion(BATCH);
         self.pace.keep(portion).await;
-        let Look { missing, more } = self.recovery.look(portion).await?;
-        if more {
+        let Look { mut missing, more } = self.recovery.look(portion).await?;
+        if more && missing.is_empty() {
             return Ok(Next::Again);
         }
         // A stream or group that is gone is declared anew, and empty.
         self.parcels.declare(self.bus.as_ref()).await?;
         let waiting = self.measure().await?;
-        // While messages wait, one that is missing is most likely among them.
-        if !missing.is_empty() && !waiting {
+        missing.retain(|one| is_lost(one, &waiting));
+        if !missing.is_empty() {
             let lost = self.recovery.send_again(&missing).await?;
             if lost > 0 {
                 tracing::warn!(lost, "messages were lost by the bus and are sent again");
@@ -108,7 +121,19 @@ impl Actor for BusKeeper {
                 self.relay.ring();
             }
         }
+        if more {
+            return Ok(Next::Again);
+        }
         self.trim().await?;
         Ok(Next::Rest)
+    }
+}
+
+/// What was confirmed before everything that waits was stored is not among it. (Those that wait may
+/// wait for the one that is missing: nobody must wait for them.)
+fn is_lost(missing: &Missing, waiting: &Waiting) -> bool {
+    match waiting.get(&missing.kind) {
+        None => true,
+        Some(oldest) => oldest.is_some_and(|oldest| missing.sent_at < oldest),
     }
 }

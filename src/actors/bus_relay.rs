@@ -1,15 +1,18 @@
 //! Carries messages from the outbox to the bus: claim, publish, mark. While installations move
-//! from one broker to another it publishes to both, and a message is sent when both have it.
+//! from one broker to another it publishes to both. A message is sent when the bus has it: the other
+//! broker holds nobody up, and what it missed is sent again when it has become the bus.
 
 use std::sync::Arc;
 
 use anyhow::anyhow;
+use tokio::time::Instant;
 
 use super::pace::Pace;
 use super::{Actor, Next};
 use crate::app::messages::parcels::Parcels;
 use crate::app::messages::relay::{Claimed, Outbox, Published, Settled};
 use crate::bus::{EventBus, Outgoing, Position, PublishError, Status};
+use crate::domain::breaker::{Breaker, Gate};
 use crate::fault::crash_point;
 
 /// The relay of the bus. Any number of them, in any number of processes, share the work.
@@ -17,16 +20,73 @@ pub struct BusRelay {
     outbox: Outbox,
     parcels: Parcels,
     bus: Arc<dyn EventBus>,
-    also: Option<Arc<dyn EventBus>>,
+    also: Option<Also>,
     pace: Pace,
     batch_max: usize,
+}
+
+/// The other broker, while installations move from one to the other.
+struct Also {
+    bus: Arc<dyn EventBus>,
+    declared: bool,
+    breaker: Breaker,
+    born: Instant,
+}
+
+impl Also {
+    fn new(bus: Arc<dyn EventBus>) -> Self {
+        Self { bus, declared: false, breaker: Breaker::default(), born: Instant::now() }
+    }
+
+    /// Publishes there, too, unless that failed a moment ago.
+    async fn publish(&mut self, parcels: &Parcels, outgoing: &[Outgoing]) {
+        if matches!(self.breaker.gate(self.born.elapsed()), Gate::Open(_)) {
+            metrics::counter!("bus_also_missed_total").increment(count(outgoing.len()));
+            return;
+        }
+        let missed = match self.try_publish(parcels, outgoing).await {
+            Ok(missed) => missed,
+            Err(error) => {
+                tracing::warn!(%error, "the other broker is away");
+                outgoing.len()
+            }
+        };
+        if missed > 0 {
+            self.breaker.fail(self.born.elapsed());
+            metrics::counter!("bus_also_missed_total").increment(count(missed));
+        } else {
+            self.breaker.succeed();
+        }
+    }
+
+    async fn try_publish(
+        &mut self,
+        parcels: &Parcels,
+        outgoing: &[Outgoing],
+    ) -> anyhow::Result<usize> {
+        if !self.declared {
+            parcels.declare(self.bus.as_ref()).await?;
+            self.declared = true;
+        }
+        let outcomes = self.bus.publish(outgoing).await;
+        let missed = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+        let missed: Vec<&PublishError> = missed.collect();
+        if let Some(error) = missed.first() {
+            tracing::warn!(missed = missed.len(), %error, "the other broker did not take all");
+        }
+        Ok(missed.len())
+    }
+}
+
+fn count(messages: usize) -> u64 {
+    u64::try_from(messages).unwrap_or(u64::MAX)
 }
 
 impl BusRelay {
     /// Makes sure that streams and groups exist, groups before the first message.
     ///
     /// # Errors
-    /// When a broker is away.
+    /// When the bus is away.
     pub async fn new(
         outbox: Outbox,
         parcels: Parcels,
@@ -35,29 +95,21 @@ impl BusRelay {
         batch_max: usize,
     ) -> anyhow::Result<Self> {
         let (bus, also) = buses;
-        for bus in [Some(&bus), also.as_ref()].into_iter().flatten() {
-            parcels.declare(bus.as_ref()).await?;
-        }
-        Ok(Self { outbox, parcels, bus, also, pace, batch_max })
+        parcels.declare(bus.as_ref()).await?;
+        Ok(Self { outbox, parcels, bus, also: also.map(Also::new), pace, batch_max })
     }
 
-    async fn publish(&self, outgoing: &[Outgoing]) -> Vec<Result<Position, PublishError>> {
-        let Some(also) = &self.also else { return self.bus.publish(outgoing).await };
-        let (ours, theirs) = tokio::join!(self.bus.publish(outgoing), also.publish(outgoing));
-        ours.into_iter()
-            .zip(theirs)
-            .map(|(ours, theirs)| ours.and_then(|at| theirs.map(|_| at)))
-            .collect()
+    async fn publish(&mut self, outgoing: &[Outgoing]) -> Vec<Result<Position, PublishError>> {
+        let ours = self.bus.publish(outgoing);
+        match &mut self.also {
+            Some(also) => tokio::join!(ours, also.publish(&self.parcels, outgoing)).0,
+            None => ours.await,
+        }
     }
 
     /// Whether a refusal is the message's fault: a broker that takes nothing at all refuses too.
     async fn takes_messages(&self) -> bool {
-        for bus in [Some(&self.bus), self.also.as_ref()].into_iter().flatten() {
-            if bus.health().await.status != Status::Up {
-                return false;
-            }
-        }
-        true
+        self.bus.health().await.status == Status::Up
     }
 
     async fn settle(

@@ -77,6 +77,6 @@ impl Actor for LostMail {
             metrics::counter!("messages_lost_total").increment(lost);
             self.relay.ring();
         }
-        Ok(Next::Rest)
+        Ok(if look.more { Next::Again } else { Next::Rest })
     }
 }

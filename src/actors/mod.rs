@@ -44,6 +44,11 @@ pub trait Actor: Send + 'static {
     /// Whatever makes the actor unfit to go on: the supervisor makes a new one after a pause.
     fn step(&mut self) -> impl Future<Output = anyhow::Result<Next>> + Send;
 
+    /// The end of an orderly stop: gives back at once what others would else wait for.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
     /// Whether an orderly stop lets it go on until it first rests (within its phase's deadline),
     /// instead of ending after the step it is in. Everything in [`Phase::Relay`] drains.
     fn drains(&self) -> bool {

@@ -281,6 +281,15 @@ where
         Some(Err(error)) => return End::Failed(error.context("it could not start")),
         Some(Ok(actor)) => actor,
     };
+    let end = steps(&mut actor, duty, vitals, watch).await;
+    if matches!(end, End::Stopped) {
+        actor.close().await;
+    }
+    end
+}
+
+/// Step after step, until one fails or the stop.
+async fn steps<A: Actor>(actor: &mut A, duty: &Duty, vitals: &Vitals, watch: &Watch) -> End {
     let drains = duty.phase == Phase::Relay || actor.drains();
     loop {
         vitals.beat(watch.clock.now());

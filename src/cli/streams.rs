@@ -8,12 +8,14 @@ use anyhow::anyhow;
 use tokio::time::sleep;
 
 use super::say;
-use crate::app::messages::streams;
+use crate::app::messages::{parity, streams};
 use crate::app::messages::tail::{Passed, Tail, place};
 use crate::app::{App, Error};
-use crate::config::Config;
+use crate::bus;
+use crate::config::{Config, Provider};
 use crate::domain::refusal::Refusal;
 use crate::http::problem::Problem;
+use crate::postgres::parity::Booked;
 use crate::server;
 
 /// How often a tail looks.
@@ -41,6 +43,8 @@ enum Command {
         #[arg(long)]
         count: Option<usize>,
     },
+    /// Compares both brokers with what PostgreSQL says, for moving from one to the other
+    Parity,
 }
 
 /// Does it.
@@ -52,6 +56,7 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::List => list(&app).await?,
         Command::Tail { kind, from, count } => tail(&app, &kind, from.as_deref(), count).await?,
+        Command::Parity => compare(&app).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,6 +83,37 @@ async fn list(app: &App) -> anyhow::Result<()> {
                 table,
                 "{kind:<24} {length:>10} {group:<20} {lag:>8} {pending:>8} {oldest:>12}"
             )?;
+        }
+    }
+    say(&table)
+}
+
+async fn compare(app: &App) -> anyhow::Result<()> {
+    let brokers = [Provider::Redis, Provider::Nats];
+    let open = |provider| bus::open_as(provider, &app.config, &app.clock);
+    let brokers = brokers.map(open).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let mut table = format!(
+        "{:<22} {:>9} {:>9} {:>6}  {:<18} {:>8} {:>22} {:>22}\n",
+        "TYPE", "WRITTEN", "SENT", "DEAD", "GROUP", "UNDONE", "REDIS LENGTH/LAG", "NATS LENGTH/LAG"
+    );
+    for one in parity::compare(app, &brokers).await.map_err(told)? {
+        let Booked { written, sent, dead } = one.booked;
+        write!(table, "{:<22} {written:>9} {sent:>9} {dead:>6}", one.kind)?;
+        if one.undone.is_empty() {
+            writeln!(table, "  (nobody reads it)")?;
+        }
+        for (number, (group, undone)) in one.undone.iter().enumerate() {
+            let indent = if number == 0 { 0 } else { 49 };
+            write!(table, "{:indent$}  {group:<18} {undone:>8}", "")?;
+            for live in &one.brokers {
+                let now = live.as_ref().and_then(|live| Some((live.length?, live.groups.get(group)?)));
+                let text = now.map_or_else(
+                    || "-".to_owned(),
+                    |(length, group)| format!("{length}/{}", group.lag.saturating_add(group.pending)),
+                );
+                write!(table, " {text:>22}")?;
+            }
+            writeln!(table)?;
         }
     }
     say(&table)

@@ -60,10 +60,21 @@ const SKIP: &str = "WITH skipped AS (
     UPDATE message_log l SET action = 'skipped', detail = s.last_error FROM skipped s
     WHERE l.message_id = s.revision AND l.at = s.processedAt AND l.service = $1";
 /// Those that wait for their next attempt, by what their order is kept by. The index is empty
-/// unless something is wrong.
+/// unless something is wrong. One that nobody has seen for long is not coming.
 const WAITING: &str = "SELECT partition_key, revision, next_attempt_at FROM processed_events
     WHERE serviceContext = $1 AND partition_key = ANY ($2)
-      AND processingStatus = 'failed' AND dead_at IS NULL AND partition_key IS NOT NULL";
+      AND processingStatus = 'failed' AND dead_at IS NULL AND partition_key IS NOT NULL
+      AND greatest(processedAt, next_attempt_at) > $3";
+/// Whoever waits for another one is waited for by those behind. That is no attempt.
+const HOLD: &str = "INSERT INTO processed_events AS p
+    (streamName, revision, serviceContext, processingStatus, processedAt, last_error,
+     next_attempt_at, partition_key, attempts, fence)
+    SELECT k.stream, k.revision, $1, 'failed', $2, 'waits for one before it', k.due, k.key, 0, 0
+    FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::text[])
+         AS k (stream, revision, due, key) ORDER BY 1, 2
+    ON CONFLICT (streamName, revision, serviceContext) DO UPDATE
+    SET processedAt = $2, next_attempt_at = EXCLUDED.next_attempt_at
+    WHERE p.processingStatus = 'failed' AND p.attempts = 0 AND p.dead_at IS NULL";
 const KEYED: &str = "UPDATE processed_events SET partition_key = $5
     WHERE streamName = $1 AND revision = $2 AND serviceContext = $3 AND fence = $4";
 const FINISH: &str = "WITH ended AS (
@@ -316,7 +327,8 @@ pub async fn skip(
     conn.run(SKIP, &[&service.name(), &streams, &revisions, &reasons]).await.map(drop)
 }
 
-/// The messages with these partition keys that wait for their next attempt.
+/// The messages with these partition keys that wait for their next attempt, those that were heard
+/// of, or are due, after `since`.
 ///
 /// # Errors
 /// When PostgreSQL is away.
@@ -324,8 +336,9 @@ pub async fn waiting(
     conn: &Conn,
     service: ServiceContext,
     partition_keys: &[&str],
+    since: Timestamp,
 ) -> Result<Vec<Waiting>, DbError> {
-    let rows = conn.rows(WAITING, &[&service.name(), &partition_keys]).await?;
+    let rows = conn.rows(WAITING, &[&service.name(), &partition_keys, &since]).await?;
     rows.iter()
         .map(|row| {
             Ok(Waiting {
@@ -335,6 +348,24 @@ pub async fn waiting(
             })
         })
         .collect()
+}
+
+/// Notes that messages wait for others of their partition key, each until when. It counts against
+/// none of them.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn hold(
+    conn: &Conn,
+    service: ServiceContext,
+    held: &[(Key, String, Timestamp)],
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let streams: Vec<&str> = held.iter().map(|(key, _, _)| key.stream.as_str()).collect();
+    let revisions: Vec<&str> = held.iter().map(|(key, _, _)| key.revision.as_str()).collect();
+    let due: Vec<Timestamp> = held.iter().map(|(_, _, due)| *due).collect();
+    let keys: Vec<&str> = held.iter().map(|(_, key, _)| key.as_str()).collect();
+    conn.run(HOLD, &[&service.name(), &now, &streams, &revisions, &due, &keys]).await.map(drop)
 }
 
 /// Notes by which the order of a claimed message is kept.

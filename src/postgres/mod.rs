@@ -27,6 +27,7 @@ pub mod migrate;
 pub mod notification;
 pub mod organization;
 pub mod outbox;
+pub mod parity;
 pub mod pool;
 pub mod rating;
 pub mod redrive;

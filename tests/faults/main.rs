@@ -13,6 +13,7 @@
 
 mod holders;
 mod http;
+mod nats;
 mod process;
 mod proxy;
 mod sale;
@@ -25,6 +26,7 @@ mod verify;
 mod watchers;
 mod world;
 
+mod bus_lost;
 mod cascade;
 mod crashes;
 mod floods;

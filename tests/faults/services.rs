@@ -344,7 +344,7 @@ pub async fn broker(url: &str) -> Option<lapin::Connection> {
 }
 
 /// One that nobody listens on, below those that the kernel gives to outgoing connections.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let [.., high, low] = Uuid::now_v7().into_bytes();

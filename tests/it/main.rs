@@ -20,6 +20,7 @@ mod alerts;
 mod audit;
 mod bad_input;
 mod bookings;
+mod bus;
 mod bus_letters;
 mod config;
 mod dead_letters;

@@ -113,8 +113,8 @@ impl Ledger {
             fence: claim.fence,
             status: ProcessingStatus::Failed,
             error: Some(Defect::new(reason).reason().to_owned()),
-            // Due before the broker lets it go: clocks differ.
-            next_attempt_at: (!dead).then(|| later(now, delay_ms / 2)),
+            // Due a little before the broker lets it go: clocks differ.
+            next_attempt_at: (!dead).then(|| later(now, delay_ms.saturating_sub(delay_ms / 8))),
             dead_at: dead.then_some(now),
         };
         inbox::finish(&tx, self.service, &end, now).await?;

@@ -9,6 +9,7 @@ pub mod dead_letters;
 pub mod handle;
 pub mod ledger;
 pub mod parcels;
+pub mod parity;
 pub mod processed;
 pub mod publish;
 pub mod recover;
@@ -32,6 +33,12 @@ use crate::domain::message;
 fn later(now: Timestamp, ms: u64) -> Timestamp {
     let by = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
     now.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// `now` less so many milliseconds.
+fn earlier(now: Timestamp, ms: u64) -> Timestamp {
+    let by = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
+    now.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 /// The same for letters that died of the same thing at the same place.

@@ -8,7 +8,7 @@ use super::registry::{Registry, partition_key};
 use super::relay::Claimed;
 use crate::bus::envelope::{Envelope, SOURCE};
 use crate::bus::{BusError, EventBus, Outgoing, Stream};
-use crate::domain::stream_type::{self, StreamType};
+use crate::domain::stream_type::StreamType;
 
 /// Packs messages.
 #[derive(Clone)]
@@ -111,9 +111,4 @@ impl Parcels {
         }
         Ok(gone)
     }
-}
-
-/// The streams of these types.
-pub fn streams_of(kinds: &[&str]) -> Vec<Stream> {
-    kinds.iter().filter_map(|kind| stream_type::find(kind)).flat_map(Parcels::streams).collect()
 }

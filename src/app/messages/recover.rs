@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::consume::streams;
 use super::relay::Outbox;
 use crate::domain::dead_letter::{BROKER, RELAY};
+use crate::domain::message::Lane;
 use crate::domain::processing::ServiceContext;
 use crate::postgres::inbox::{self, Entry, Key};
 use crate::postgres::outbox::Progress;
@@ -20,6 +21,9 @@ use crate::postgres::{Conn, DbError, dead_letter, outbox};
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(12);
 /// Times that one message is sent again; somebody else may be eating the queue.
 const AGAIN_MAX: u32 = 3;
+/// The same on the bus, where nobody takes what others are to get: what is lost often there, a
+/// broker loses that is broken often.
+const AGAIN_ON_BUS_MAX: u32 = 100;
 /// Why a message is given up.
 const GONE: &str = "was confirmed by the broker again and again, but never arrived";
 
@@ -32,16 +36,29 @@ pub struct Recovery {
     duties: Vec<Duty>,
     /// Every message up to this place has been dealt with.
     after: Option<i64>,
+    /// Where the look that is under way goes on.
+    at: Option<i64>,
     /// How often messages behind it were sent again.
     again: HashMap<i64, u32>,
+}
+
+/// A message that is lost unless it is in a queue.
+#[derive(Clone, Debug)]
+pub struct Missing {
+    /// Its place in the outbox.
+    pub seq: i64,
+    /// Its type.
+    pub kind: String,
+    /// When the broker confirmed it.
+    pub sent_at: Timestamp,
 }
 
 /// What a look at the next messages found.
 #[derive(Debug, Default)]
 pub struct Look {
     /// Messages that are lost unless they are in a queue.
-    pub missing: Vec<i64>,
-    /// All of them have been dealt with, and more may follow.
+    pub missing: Vec<Missing>,
+    /// There are more to look at now.
     pub more: bool,
 }
 
@@ -59,10 +76,11 @@ enum State {
 impl Recovery {
     /// Begins with what was written half a day ago.
     pub fn new(outbox: Outbox, duties: Vec<Duty>) -> Self {
-        Self { outbox, duties, after: None, again: HashMap::new() }
+        Self { outbox, duties, after: None, at: None, again: HashMap::new() }
     }
 
-    /// Looks at the next messages, up to `limit`, and goes on past those that are done.
+    /// Looks at the next messages, up to `limit`. A look goes on until there are no more that may
+    /// be missing; the next one begins behind those that are done.
     ///
     /// # Errors
     /// When PostgreSQL is away.
@@ -75,18 +93,26 @@ impl Recovery {
         };
         self.after = Some(after);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let messages = outbox::progress(&conn, self.outbox.lane, after, limit).await?;
-        let full = i64::try_from(messages.len()).is_ok_and(|found| found == limit);
-        let states = states(&conn, &self.duties, &messages, self.due(now)).await?;
+        let from = self.at.take().unwrap_or(after);
+        let messages = outbox::progress(&conn, self.outbox.lane, from, limit).await?;
+        let (full, due) =
+            (i64::try_from(messages.len()).is_ok_and(|found| found == limit), self.due(now));
+        let states = states(&conn, &self.duties, &messages, due).await?;
         let underway = states.iter().position(|state| *state != State::Done);
         let done = messages.get(..underway.unwrap_or(messages.len())).unwrap_or_default();
-        if let Some(last) = done.last() {
+        if let Some(last) = done.last().filter(|_| from == after) {
             self.after = Some(last.seq);
             self.again.retain(|seq, _| *seq > last.seq);
         }
+        // Behind one that is young there are only young ones.
+        let last = messages.last().filter(|last| full && last.created_at <= due);
+        self.at = last.map(|last| last.seq);
         let missing = messages.iter().zip(states).filter(|(_, state)| *state == State::Missing);
-        let missing = missing.map(|(message, _)| message.seq).collect();
-        Ok(Look { missing, more: full && underway.is_none() })
+        let missing = missing.filter_map(|(message, _)| {
+            let (seq, kind) = (message.seq, message.kind.clone());
+            Some(Missing { seq, kind, sent_at: message.sent_at? })
+        });
+        Ok(Look { missing: missing.collect(), more: self.at.is_some() })
     }
 
     /// Has missing messages sent again; those for which that was of no use go to the dead
@@ -94,13 +120,18 @@ impl Recovery {
     ///
     /// # Errors
     /// When PostgreSQL is away.
-    pub async fn send_again(&mut self, missing: &[i64]) -> Result<u64, DbError> {
+    pub async fn send_again(&mut self, missing: &[Missing]) -> Result<u64, DbError> {
         let now = self.outbox.clock.now();
-        let often = |seq: &i64| self.again.get(seq).copied().unwrap_or(0) >= AGAIN_MAX;
-        let (hopeless, lost): (Vec<i64>, Vec<i64>) = missing.iter().partition(|seq| often(seq));
+        let most = match self.outbox.lane {
+            Lane::Mail => AGAIN_MAX,
+            Lane::Bus => AGAIN_ON_BUS_MAX,
+        };
+        let often = |seq: &i64| self.again.get(seq).copied().unwrap_or(0) >= most;
+        let missing = missing.iter().map(|one| one.seq);
+        let (hopeless, lost): (Vec<i64>, Vec<i64>) = missing.partition(often);
         let conn = self.outbox.db.get().await?;
         if !hopeless.is_empty() {
-            let attempts = AGAIN_MAX.saturating_add(1);
+            let attempts = most.saturating_add(1);
             let given_up = outbox::find(&conn, &hopeless).await?;
             let letters: Vec<_> = given_up
                 .iter()

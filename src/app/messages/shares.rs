@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::later;
-use crate::clock::{Clock, Ids};
+use crate::clock::Clock;
 use crate::domain::processing::ServiceContext;
 use crate::postgres::stream_lease::{self, Lease};
 use crate::postgres::{Db, DbError};
@@ -26,16 +26,16 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// A new reader of these streams, which holds none of them yet.
+    /// A reader of these streams. What `holder` held before it was made anew is still its.
     pub fn new(
         db: Db,
         clock: Clock,
-        ids: Ids,
+        holder: Uuid,
         service: ServiceContext,
         streams: Vec<String>,
         lease_ms: u64,
     ) -> Self {
-        let (holder, until) = (ids.uuid(), Timestamp::MIN);
+        let until = Timestamp::MIN;
         Self { db, clock, service, holder, streams, lease_ms, held: BTreeSet::new(), until }
     }
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::parcels::Parcels;
 use crate::app::App;
-use crate::bus::{BusError, Lag, Stream};
+use crate::bus::{BusError, EventBus, Lag, Stream};
 use crate::config::Provider;
 use crate::domain::stream_type::StreamType;
 
@@ -70,15 +70,7 @@ pub async fn all(app: &App) -> Vec<TypeState> {
 pub async fn one(app: &App, kind: &StreamType) -> TypeState {
     let (streams, groups) = (Parcels::streams(kind), app.parcels.groups(kind.name));
     let prefix = app.config.bus.prefix.as_str();
-    let live = match timeout(PATIENCE, live(app, &streams, &groups)).await {
-        Ok(Ok(live)) => Some(live),
-        Ok(Err(error)) => {
-            let error = format!("{:#}", anyhow::Error::from(error));
-            tracing::debug!(kind = kind.name, error, "a stream cannot be looked at");
-            None
-        }
-        Err(_) => None,
-    };
+    let live = look(app.bus.as_ref(), &streams, &groups).await;
     TypeState {
         kind: *kind,
         redis: streams.iter().map(|stream| stream.redis_key(prefix)).collect(),
@@ -87,13 +79,34 @@ pub async fn one(app: &App, kind: &StreamType) -> TypeState {
     }
 }
 
-async fn live(app: &App, streams: &[Stream], groups: &[&'static str]) -> Result<Live, BusError> {
+/// How streams are on a broker; `None` when it is away or does not have them.
+pub(super) async fn look(
+    bus: &dyn EventBus,
+    streams: &[Stream],
+    groups: &[&'static str],
+) -> Option<Live> {
+    match timeout(PATIENCE, live(bus, streams, groups)).await {
+        Ok(Ok(live)) => Some(live),
+        Ok(Err(error)) => {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::debug!(?streams, error, "a stream cannot be looked at");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn live(
+    bus: &dyn EventBus,
+    streams: &[Stream],
+    groups: &[&'static str],
+) -> Result<Live, BusError> {
     let mut live = Live::default();
     for stream in streams {
         let mut length = 0;
         for group in groups {
             let Lag { length: now, pending, lag, oldest_age, consumers, .. } =
-                app.bus.lag(stream, group).await?;
+                bus.lag(stream, group).await?;
             length = length.max(now);
             let sum = live.groups.entry(group).or_default();
             sum.pending = sum.pending.saturating_add(pending);

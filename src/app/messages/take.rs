@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -14,19 +15,30 @@ use sha2::{Digest as _, Sha256};
 
 use super::handle::{Handled, Handling, Message, Trouble};
 use super::ledger::{Ledger, Record, told_by};
+use super::parcels::Parcels;
 use super::registry::Registry;
+use super::{earlier, later};
 use crate::app::App;
-use crate::bus::Delivery;
+use crate::bus::{Delivery, Stream};
 use crate::bus::envelope::Envelope;
 use crate::domain::ids::MessageId;
 use crate::domain::message::{self, Defect, PAYLOAD_MAX, Verdict};
 use crate::domain::processing::{ProcessingStatus, backoff_ms, bus_stream_name, stream_name};
-use crate::postgres::inbox::{self, Ending, Key};
+use crate::postgres::inbox::{self, Ending, Key, Waiting};
 use crate::postgres::{Db, DbError, dead_letter};
 use crate::wake::Wake;
 
 /// Added to the pause of those that wait for another one, so that they come after it.
 const BEHIND: Duration = Duration::from_millis(50);
+/// The longest pause of those that wait for one that is due and has not come yet.
+const OVERDUE_MAX: Duration = Duration::from_secs(5);
+/// One that waits, and was lost, comes again within so many times what a lost one takes to be
+/// missed. After that nobody waits for it: it may have been somebody else's, and never come.
+const MISSED: u64 = 3;
+/// After so many outages in a row of a PostgreSQL that answers, it is the messages' fault.
+const DOUBTS_MAX: u32 = 3;
+/// What the outages of PostgreSQL go by.
+const POSTGRES: &str = "postgres";
 
 /// Something that is needed is away. Nothing was done, and nothing counts against the messages.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +52,7 @@ pub struct Outage {
 
 impl From<DbError> for Outage {
     fn from(error: DbError) -> Self {
-        Self { dependency: "postgres", reason: format!("{:#}", anyhow::Error::from(error)) }
+        Self { dependency: POSTGRES, reason: format!("{:#}", anyhow::Error::from(error)) }
     }
 }
 
@@ -51,9 +63,12 @@ pub struct Taker {
     registry: Registry,
     handler: Handling,
     relays: [Wake; 2],
+    /// Outages of a PostgreSQL that answered, since a batch went through.
+    doubts: Arc<AtomicU32>,
 }
 
 /// A delivery, read.
+#[derive(Clone)]
 struct Taken {
     id: MessageId,
     stream: String,
@@ -119,7 +134,13 @@ impl Taker {
             config: Arc::clone(&app.config),
         };
         let relays = [app.wakes.outbox_relay.clone(), app.wakes.bus_relay.clone()];
-        Self { ledger, registry: app.registry.clone(), handler, relays }
+        Self { ledger, registry: app.registry.clone(), handler, relays, doubts: Arc::default() }
+    }
+
+    /// The streams that the handler asks for.
+    pub fn streams(&self) -> Vec<Stream> {
+        let kinds = self.handler.kinds().iter().filter_map(|kind| self.registry.find(kind));
+        kinds.flat_map(Parcels::streams).collect()
     }
 
     /// The handler.
@@ -138,7 +159,10 @@ impl Taker {
             let all: Vec<&Taken> =
                 taken.iter().filter(|one| !verdicts.contains_key(&one.id)).collect();
             match self.attempt(&all).await {
-                Ok(done) => verdicts.extend(done),
+                Ok(done) => {
+                    self.doubts.store(0, Ordering::Relaxed);
+                    verdicts.extend(done);
+                }
                 Err(Broken::Outage(outage)) => return Err(outage),
                 Err(Broken::Poison(id, defect)) => {
                     let is_it = |one: &Taken| one.id == id && one.content.is_ok();
@@ -172,14 +196,15 @@ impl Taker {
         all: &[&Taken],
         verdicts: &mut HashMap<MessageId, Verdict>,
     ) -> Result<(), Outage> {
-        let mut held: HashMap<&str, Duration> = HashMap::new();
+        let mut failed: HashMap<&str, Timestamp> = HashMap::new();
+        let mut held = Vec::new();
         for &one in all {
             let key = one.partition_key.as_deref();
-            if let Some(pause) = key.and_then(|key| held.get(key)) {
-                verdicts.insert(one.id, Verdict::Retry(*pause));
+            if let Some(due) = key.and_then(|key| failed.get(key)) {
+                held.push((one, *due));
                 continue;
             }
-            let reason = match self.attempt(&[one]).await {
+            let reason = match self.attempt_alone(one).await {
                 Ok(done) => {
                     verdicts.extend(done);
                     continue;
@@ -191,35 +216,83 @@ impl Taker {
             self.ledger.reach_postgres().await?;
             let verdict = self.note_failure(one, &reason).await?;
             if let (Verdict::Retry(pause), Some(key)) = (verdict, key) {
-                held.insert(key, pause.saturating_add(BEHIND));
+                let ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                failed.insert(key, later(self.ledger.clock.now(), ms));
             }
             verdicts.insert(one.id, verdict);
         }
+        self.doubts.store(0, Ordering::Relaxed);
+        verdicts.extend(self.hold(&held).await?);
         Ok(())
     }
 
-    /// Those that have to wait for an earlier one of their key that failed.
+    /// One of a batch that was taken apart. What can never be handled is parked here, too.
+    async fn attempt_alone(&self, one: &Taken) -> Result<HashMap<MessageId, Verdict>, Broken> {
+        match self.attempt(&[one]).await {
+            Err(Broken::Poison(id, defect)) if id == one.id && one.content.is_ok() => {
+                let parked = Taken { content: Err(defect), ..one.clone() };
+                self.attempt(&[&parked]).await
+            }
+            done => done,
+        }
+    }
+
+    /// Those that have to wait for an earlier one of their key that failed, or waits itself.
     async fn waiting(&self, taken: &[Taken]) -> Result<HashMap<MessageId, Verdict>, Outage> {
         let keys: HashSet<&str> =
             taken.iter().filter_map(|one| one.partition_key.as_deref()).collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
         let keys: Vec<&str> = keys.into_iter().collect();
-        let now = self.ledger.clock.now();
+        let (now, service) = (self.ledger.clock.now(), self.ledger.service);
+        let missed_ms = self.ledger.config.relay.lost_after_ms.saturating_mul(MISSED);
         let conn = self.ledger.db.get().await?;
-        let waiting = inbox::waiting(&conn, self.ledger.service, &keys).await?;
-        let mut verdicts = HashMap::new();
+        let waiting = inbox::waiting(&conn, service, &keys, earlier(now, missed_ms)).await?;
+        drop(conn);
+        let mut by_key: HashMap<&str, Vec<&Waiting>> = HashMap::new();
+        for one in &waiting {
+            by_key.entry(&one.partition_key).or_default().push(one);
+        }
+        let (mut going, mut held) = (HashSet::new(), Vec::new());
         for one in taken {
+            let others = one.partition_key.as_deref().and_then(|key| by_key.get(key));
+            let Some(others) = others else { continue };
             let revision = one.id.to_string();
-            let before = waiting.iter().find(|other| {
-                Some(other.partition_key.as_str()) == one.partition_key.as_deref()
-                    && other.revision < revision
-            });
-            if let Some(before) = before {
-                let due = before.next_attempt_at.unwrap_or(now).duration_since(now);
-                let due = Duration::try_from(due).unwrap_or_default();
-                verdicts.insert(one.id, Verdict::Retry(due.saturating_add(BEHIND)));
+            // Those that go in this batch, before it, are not in its way; nor is it in its own
+            // once it is due.
+            let until = |other: &&&Waiting| match other.revision.cmp(&revision) {
+                std::cmp::Ordering::Less => !going.contains(&other.revision),
+                std::cmp::Ordering::Equal => other.next_attempt_at.is_some_and(|due| due > now),
+                std::cmp::Ordering::Greater => false,
+            };
+            let due = others.iter().filter(until).map(|it| it.next_attempt_at.unwrap_or(now));
+            match due.max() {
+                Some(due) => held.push((one, due)),
+                None => drop(going.insert(revision)),
             }
         }
-        Ok(verdicts)
+        self.hold(&held).await
+    }
+
+    /// Has messages wait for others, and those behind them wait for them.
+    async fn hold(
+        &self,
+        held: &[(&Taken, Timestamp)],
+    ) -> Result<HashMap<MessageId, Verdict>, Outage> {
+        if held.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (now, service) = (self.ledger.clock.now(), self.ledger.service);
+        let row = |(one, due): &(&Taken, Timestamp)| {
+            (one.record().key(), one.partition_key.clone().unwrap_or_default(), *due)
+        };
+        // The same one twice in a batch is one row.
+        let mut seen = HashSet::new();
+        let rows = held.iter().filter(|(one, _)| seen.insert(one.id)).map(row);
+        let rows: Vec<(Key, String, Timestamp)> = rows.collect();
+        inbox::hold(&*self.ledger.db.get().await?, service, &rows, now).await?;
+        Ok(held.iter().map(|(one, due)| (one.id, Verdict::Retry(behind(*due, now)))).collect())
     }
 
     /// All at once; a panic in it is a failure like any other.
@@ -228,9 +301,25 @@ impl Taker {
             return Ok(HashMap::new());
         }
         let whole = AssertUnwindSafe(self.transaction(batch)).catch_unwind().await;
-        whole.unwrap_or_else(|panic| {
+        let done = whole.unwrap_or_else(|panic| {
             Err(Broken::Failed(format!("panicked: {}", told_by(panic.as_ref()))))
-        })
+        });
+        match done {
+            Err(Broken::Outage(outage)) => Err(self.doubt(outage).await),
+            done => done,
+        }
+    }
+
+    /// A statement that is cancelled each time looks like an outage of PostgreSQL. It is one while
+    /// PostgreSQL does not answer, and for a while after that.
+    async fn doubt(&self, outage: Outage) -> Broken {
+        if outage.dependency != POSTGRES || self.ledger.reach_postgres().await.is_err() {
+            return Broken::Outage(outage);
+        }
+        if self.doubts.fetch_add(1, Ordering::Relaxed) < DOUBTS_MAX {
+            return Broken::Outage(outage);
+        }
+        Broken::Failed(outage.reason)
     }
 
     async fn transaction(&self, batch: &[&Taken]) -> Result<HashMap<MessageId, Verdict>, Broken> {
@@ -310,7 +399,7 @@ impl Taker {
         };
         let record = one.record();
         let noted = self.ledger.note_failure(&record, reason, bus.attempts_max, delay_ms);
-        noted.await.map_err(|error| Outage { dependency: "postgres", reason: format!("{error:#}") })
+        noted.await.map_err(|error| Outage { dependency: POSTGRES, reason: format!("{error:#}") })
     }
 
     /// After the commit: what the batch came to, and how long messages took to here.
@@ -357,10 +446,12 @@ impl Taker {
 
     fn open(&self, delivery: &Delivery, envelope: Envelope) -> Taken {
         let version = u32::from(envelope.version);
-        let payload = text(envelope.data.to_string().as_bytes());
+        // Whole, however long: it may be sent again from the dead letters.
+        let payload = envelope.data.to_string();
         let known = self.handler.kinds().iter().find(|kind| **kind == envelope.kind);
+        let misplaced = envelope.kind != delivery.stream.kind();
         let content = match known {
-            Some(_) if envelope.kind != delivery.stream.kind() => {
+            Some(_) if misplaced => {
                 Err(Defect::new(format!("is on the stream of {}", delivery.stream)))
             }
             None => Err(Defect::new("is of a type that is not handled here")),
@@ -378,13 +469,15 @@ impl Taker {
             }
         };
         Taken {
-            id: envelope.id,
+            // A copy at the wrong place does not stand in the way of the message itself.
+            id: if misplaced { made_up(delivery) } else { envelope.id },
             stream: bus_stream_name(&envelope.kind, version),
             kind: message::kind(&envelope.kind),
             payload,
             correlation_id: envelope.correlation_id,
             traceparent: envelope.traceparent,
-            partition_key: envelope.partition_key,
+            // What is parked waits for nobody.
+            partition_key: envelope.partition_key.filter(|_| content.is_ok()),
             content,
         }
     }
@@ -411,13 +504,27 @@ fn ending(one: &Taken, now: Timestamp) -> Ending {
     }
 }
 
-/// The id of what has none: made of its place (version 8), so that it is the same when it comes
-/// again.
+/// How long those wait that are behind one that is due then. The longer it is overdue the less
+/// often they look.
+fn behind(due: Timestamp, now: Timestamp) -> Duration {
+    match Duration::try_from(due.duration_since(now)) {
+        Ok(left) => left.saturating_add(BEHIND),
+        Err(_) => {
+            let overdue = now.duration_since(due).unsigned_abs();
+            (overdue / 2).min(OVERDUE_MAX).saturating_add(BEHIND)
+        }
+    }
+}
+
+/// The id of what has none: made of its place and of what it says (version 8), so that it is the
+/// same when it comes again, and another one when places begin anew.
 fn made_up(delivery: &Delivery) -> MessageId {
     let mut hash = Sha256::new();
     hash.update(delivery.stream.to_string().as_bytes());
     hash.update([0]);
     hash.update(delivery.position.to_string().as_bytes());
+    hash.update([0]);
+    hash.update(&delivery.body);
     let digest: [u8; 32] = hash.finalize().into();
     let mut bytes = [0_u8; 16];
     for (to, from) in bytes.iter_mut().zip(digest) {

@@ -12,7 +12,10 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[3], ARGV[2])
 for _, one in ipairs(pending) do
-  redis.call('ZADD', KEYS[2], now, one[1])
+  -- Due at once, in the order of the stream: of one score the set would go by the letters of ids.
+  local ms, seq = string.match(one[1], '^(%d+)-(%d+)$')
+  local score = math.min(now, tonumber(ms)) + math.min(tonumber(seq), 1999) / 2000
+  redis.call('ZADD', KEYS[2], score, one[1])
   redis.call('XCLAIM', KEYS[1], ARGV[1], '(waiting)', 0, one[1], 'JUSTID')
 end
 if #pending < tonumber(ARGV[3]) then

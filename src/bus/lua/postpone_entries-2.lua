@@ -14,7 +14,9 @@ local waiting = 0
 for pair = 3, #ARGV, 2 do
   local id = ARGV[pair]
   if redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])[1] then
-    redis.call('ZADD', KEYS[2], now + ARGV[pair + 1], id)
+    -- Those that wait equally long come again in this order.
+    local rank = math.min(waiting, 1999) / 2000
+    redis.call('ZADD', KEYS[2], now + ARGV[pair + 1] + rank, id)
     redis.call('XCLAIM', KEYS[1], ARGV[1], '(waiting)', 0, id, 'JUSTID')
     waiting = waiting + 1
   end

@@ -259,9 +259,10 @@ impl NatsSubscriber {
             }
         }
         self.hand_out(usize::MAX);
-        let back = self.in_hand.keys().cloned().map(|receipt| (receipt, AckKind::Nak(None)));
-        let back = back.collect();
-        self.tell(back).await
+        // They come again in the order in which they are given back.
+        let mut back: Vec<Receipt> = self.in_hand.keys().cloned().collect();
+        back.sort_unstable_by_key(|receipt| receipt.position);
+        self.tell(back.into_iter().map(|receipt| (receipt, AckKind::Nak(None))).collect()).await
     }
 }
 

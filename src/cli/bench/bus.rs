@@ -23,7 +23,7 @@ use crate::actors::pace::Pace;
 use crate::actors::{Actor as _, Next};
 use crate::app::App;
 use crate::app::messages::handle::{Handled, Handler, Message, Trouble};
-use crate::app::messages::parcels::{Parcels, streams_of};
+use crate::app::messages::parcels::Parcels;
 use crate::app::messages::relay::Outbox;
 use crate::app::messages::shares::Shares;
 use crate::app::messages::take::Taker;
@@ -123,13 +123,12 @@ async fn parts(bench: &Bench, provider: Provider) -> anyhow::Result<Parts> {
     let batch_max = usize::try_from(app.config.relay.batch_max)?;
     let relay =
         BusRelay::new(outbox, parcels, (Arc::clone(&app.bus), None), pace, batch_max).await?;
-    let streams = streams_of(KINDS).iter().map(ToString::to_string).collect();
     let (service, lease_ms) = (handler.service(), app.config.bus.stream_lease_ms);
-    let shares = Shares::new(db.clone(), app.clock.clone(), app.ids, service, streams, lease_ms);
-    let taker = Taker::new(&app, db, handler);
-    let read_max = app.config.bus.read_max;
+    let taker = Taker::new(&app, db.clone(), handler);
+    let streams = taker.streams().iter().map(ToString::to_string).collect();
+    let shares = Shares::new(db, app.clock.clone(), app.ids.uuid(), service, streams, lease_ms);
     let consumer =
-        BusConsumer::new(Arc::clone(&app.bus), taker, shares, "bench".to_owned(), read_max);
+        BusConsumer::new(Arc::clone(&app.bus), taker, shares, app.config.bus.read_max);
     Ok(Parts { app, effects, relay, consumer })
 }
 

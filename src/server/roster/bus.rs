@@ -12,7 +12,7 @@ use crate::actors::pace::Pace;
 use crate::actors::supervisor::Supervisor;
 use crate::app::App;
 use crate::app::messages::handle::{self, Handling};
-use crate::app::messages::parcels::{Parcels, streams_of};
+use crate::app::messages::parcels::Parcels;
 use crate::app::messages::recover::{Duty, Recovery};
 use crate::app::messages::relay::Outbox;
 use crate::app::messages::shares::Shares;
@@ -87,16 +87,15 @@ fn consumer(supervisor: &Supervisor, app: &App, db: &Db, handler: Handling) {
     let (app, db) = (app.clone(), db.clone());
     let service = handler.service();
     let name = format!("bus-consumer-{}", service.name());
+    let holder = app.ids.uuid();
     // What it waits for is the broker: it is never rung, and rests only to look up.
     supervisor.spawn(duty(&name, Phase::Workers, Wake::default(), IDLE), move || {
         let config = &app.config.bus;
-        let streams = streams_of(handler.kinds()).iter().map(ToString::to_string).collect();
-        let lease_ms = config.stream_lease_ms;
-        let (clock, ids) = (app.clock.clone(), app.ids);
-        let shares = Shares::new(db.clone(), clock, ids, service, streams, lease_ms);
         let taker = Taker::new(&app, db.clone(), Arc::clone(&handler));
-        let (bus, name) = (Arc::clone(&app.bus), format!("{}-{}", service.name(), ids.uuid()));
-        let consumer = BusConsumer::new(bus, taker, shares, name, config.read_max);
+        let streams = taker.streams().iter().map(ToString::to_string).collect();
+        let (clock, lease_ms) = (app.clock.clone(), config.stream_lease_ms);
+        let shares = Shares::new(db.clone(), clock, holder, service, streams, lease_ms);
+        let consumer = BusConsumer::new(Arc::clone(&app.bus), taker, shares, config.read_max);
         std::future::ready(Ok(consumer))
     });
 }
