@@ -75,7 +75,7 @@ async fn a_process_without_its_services_lives_and_says_what_is_missing() {
         let ready = get(door, "/health/ready").await;
         assert_eq!((ready.status, &ready.json()["status"]), (503, &"unready".into()));
         let dependencies = ready.json()["dependencies"].as_array().unwrap().clone();
-        assert_eq!(dependencies.len(), 3);
+        assert_eq!(dependencies.len(), 4);
         assert!(dependencies.iter().all(|one| one["status"] == "down"), "{dependencies:?}");
         let actors = ready.json()["actors"].as_array().unwrap().clone();
         assert!(actors.iter().any(|actor| actor["name"] == "metrics-upkeep"), "{actors:?}");

@@ -28,7 +28,7 @@ async fn health_has_the_documented_shapes() {
         let all = ready[list].as_array().unwrap().iter();
         all.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(names("dependencies"), ["postgres", "redis", "rabbitmq"]);
+    assert_eq!(names("dependencies"), ["postgres", "redis", "bus", "rabbitmq"]);
     for actor in [
         "booking-desk-0",
         "booking-gate-0",
