@@ -459,8 +459,7 @@ async fn junk_is_parked_with_a_reason_and_neighbours_flow() {
 /// Places on a stream begin anew when it was deleted; what is parked is parked by what it says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn junk_at_the_same_place_of_another_stream_is_parked_too() {
-    let world =
-        World::with(Wishes::default().set("HAPPENING__BUS__PROVIDER", "memory")).await;
+    let world = World::with(Wishes::default().set("HAPPENING__BUS__PROVIDER", "memory")).await;
     let taker = world.taker();
     let delivery = |body: &'static str| happening::bus::Delivery {
         stream: Stream::of(KIND),
@@ -479,8 +478,7 @@ async fn junk_at_the_same_place_of_another_stream_is_parked_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_waits_and_is_gone_does_not_block_its_key_for_ever() {
-    let world =
-        World::with(Wishes::default().set("HAPPENING__RELAY__LOST_AFTER_MS", "500")).await;
+    let world = World::with(Wishes::default().set("HAPPENING__RELAY__LOST_AFTER_MS", "500")).await;
     let key = Ids.uuid();
     world.scribe.mood(1, Some(Mood::Fails));
     // Somebody else's message: the outbox does not know it, nobody sends it again.
@@ -596,10 +594,8 @@ fn types() -> Vec<StreamType> {
         version: 1,
         text: r#"{"type":"object","required":["eventId"],"properties":{"n":{"type":"integer"}}}"#,
     };
-    const NEW: Schema = Schema {
-        version: 2,
-        text: r#"{"type":"object","required":["eventId","version"]}"#,
-    };
+    const NEW: Schema =
+        Schema { version: 2, text: r#"{"type":"object","required":["eventId","version"]}"# };
     let interest = *stream_type::find(KIND).unwrap();
     let rated = *stream_type::find("event.rated").unwrap();
     vec![StreamType { shards: 4, schema: NEW, older: &[OLD], ..interest }, rated]
