@@ -31,7 +31,7 @@ const CHUNK: usize = 500;
 /// What is not as it must be, by rows: counters that are not the sums of what was said last.
 const WRONG: &str = "SELECT count(*) FROM events e LEFT JOIN event_stats s ON s.event_id = e.id
     WHERE (coalesce(s.sure, 0), coalesce(s.maybe, 0), coalesce(s.interested, 0))
-        IS DISTINCT FROM (SELECT count(*) FILTER (WHERE l.state = 'sure'),
+        <> (SELECT count(*) FILTER (WHERE l.state = 'sure'),
             count(*) FILTER (WHERE l.state = 'maybe'),
             count(*) FILTER (WHERE l.state = 'interested')
         FROM (SELECT DISTINCT ON (payload->>'userId') payload->>'state' AS state
