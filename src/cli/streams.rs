@@ -8,8 +8,8 @@ use anyhow::anyhow;
 use tokio::time::sleep;
 
 use super::say;
-use crate::app::messages::{parity, streams};
 use crate::app::messages::tail::{Passed, Tail, place};
+use crate::app::messages::{parity, streams};
 use crate::app::{App, Error};
 use crate::bus;
 use crate::config::{Config, Provider};
@@ -106,10 +106,13 @@ async fn compare(app: &App) -> anyhow::Result<()> {
             let indent = if number == 0 { 0 } else { 49 };
             write!(table, "{:indent$}  {group:<18} {undone:>8}", "")?;
             for live in &one.brokers {
-                let now = live.as_ref().and_then(|live| Some((live.length?, live.groups.get(group)?)));
+                let now =
+                    live.as_ref().and_then(|live| Some((live.length?, live.groups.get(group)?)));
                 let text = now.map_or_else(
                     || "-".to_owned(),
-                    |(length, group)| format!("{length}/{}", group.lag.saturating_add(group.pending)),
+                    |(length, group)| {
+                        format!("{length}/{}", group.lag.saturating_add(group.pending))
+                    },
                 );
                 write!(table, " {text:>22}")?;
             }

@@ -51,6 +51,7 @@ const CLAIM: &str = "WITH due AS MATERIALIZED (
           AND (SELECT true FROM outbox e
               WHERE e.lane = $4 AND e.aggregate_id = o.aggregate_id AND e.seq + 0 < o.seq
                 AND e.sent_at IS NULL AND e.dead_at IS NULL
+                AND (e.lease_until IS NOT NULL OR e.next_attempt_at IS NOT NULL)
                 AND (e.lease_until > $1 OR e.next_attempt_at > $1) LIMIT 1) IS NULL
         ORDER BY o.seq LIMIT $2 FOR UPDATE OF o SKIP LOCKED)
     UPDATE outbox o SET lease_until = $3, fence = o.fence + 1 FROM due WHERE o.seq = due.seq

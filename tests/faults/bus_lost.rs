@@ -22,7 +22,6 @@ const QUICK: &[(&str, &str)] = &[
     ("HAPPENING__BUS__STREAM_LEASE_MS", "1000"),
     ("HAPPENING__BUS__CLAIM_IDLE_MS", "3000"),
     ("HAPPENING__BUS__ANSWER_TIMEOUT_MS", "2000"),
-    ("HAPPENING__LOG__LEVEL", "info"),
 ];
 /// How long everything may take to be counted once all is well, for each thousand of messages.
 const HEALED: Duration = Duration::from_mins(3);
@@ -32,7 +31,7 @@ const CHUNK: usize = 500;
 /// What is not as it must be, by rows: counters that are not the sums of what was said last.
 const WRONG: &str = "SELECT count(*) FROM events e LEFT JOIN event_stats s ON s.event_id = e.id
     WHERE (coalesce(s.sure, 0), coalesce(s.maybe, 0), coalesce(s.interested, 0))
-        IS DISTINCT FROM (SELECT count(*) FILTER (WHERE l.state = 'sure'),
+        <> (SELECT count(*) FILTER (WHERE l.state = 'sure'),
             count(*) FILTER (WHERE l.state = 'maybe'),
             count(*) FILTER (WHERE l.state = 'interested')
         FROM (SELECT DISTINCT ON (payload->>'userId') payload->>'state' AS state
@@ -117,7 +116,8 @@ impl House {
     /// Everything that was accepted is counted, once.
     async fn must_hold(&self, server: &mut Server) {
         let begun = Instant::now();
-        let patience = HEALED.max(Duration::from_millis(20) * u32::try_from(self.accepted).unwrap());
+        let patience =
+            HEALED.max(Duration::from_millis(20) * u32::try_from(self.accepted).unwrap());
         until("all is dealt with", patience, async || {
             server.must_live();
             (self.undone().await == 0).then_some(())
@@ -129,8 +129,10 @@ impl House {
         let (sum, pairs) = (
             self.world.count(sums).await,
             self.world
-                .count("SELECT count(DISTINCT (payload->>'eventId', payload->>'userId'))
-                    FROM outbox WHERE lane = 'bus'")
+                .count(
+                    "SELECT count(DISTINCT (payload->>'eventId', payload->>'userId'))
+                    FROM outbox WHERE lane = 'bus'",
+                )
                 .await,
         );
         println!(

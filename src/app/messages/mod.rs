@@ -22,6 +22,7 @@ pub mod shares;
 pub mod streams;
 pub mod tail;
 pub mod take;
+mod taken;
 pub mod trace;
 
 use jiff::{SignedDuration, Timestamp};

@@ -11,19 +11,18 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 
 use super::handle::{Handled, Handling, Message, Trouble};
-use super::ledger::{Ledger, Record, told_by};
+use super::ledger::{Ledger, told_by};
 use super::parcels::Parcels;
 use super::registry::Registry;
+use super::taken::Taken;
 use super::{earlier, later};
 use crate::app::App;
 use crate::bus::{Delivery, Stream};
-use crate::bus::envelope::Envelope;
 use crate::domain::ids::MessageId;
-use crate::domain::message::{self, Defect, PAYLOAD_MAX, Verdict};
-use crate::domain::processing::{ProcessingStatus, backoff_ms, bus_stream_name, stream_name};
+use crate::domain::message::{Defect, Verdict};
+use crate::domain::processing::backoff_ms;
 use crate::postgres::inbox::{self, Ending, Key, Waiting};
 use crate::postgres::{Db, DbError, dead_letter};
 use crate::wake::Wake;
@@ -67,19 +66,6 @@ pub struct Taker {
     doubts: Arc<AtomicU32>,
 }
 
-/// A delivery, read.
-#[derive(Clone)]
-struct Taken {
-    id: MessageId,
-    stream: String,
-    kind: String,
-    payload: String,
-    correlation_id: Option<String>,
-    traceparent: Option<String>,
-    partition_key: Option<String>,
-    content: Result<Message, Defect>,
-}
-
 /// Why a batch did not go through.
 enum Broken {
     /// Something is away.
@@ -105,20 +91,6 @@ impl From<Trouble> for Broken {
             Trouble::Db(error) => error.into(),
             Trouble::Poison(id, defect) => Self::Poison(id, defect),
             Trouble::Outage { dependency, reason } => Self::Outage(Outage { dependency, reason }),
-        }
-    }
-}
-
-impl Taken {
-    fn record(&self) -> Record<'_> {
-        Record {
-            stream: self.stream.clone(),
-            id: self.id,
-            kind: &self.kind,
-            payload: &self.payload,
-            correlation_id: self.correlation_id.as_deref(),
-            traceparent: self.traceparent.as_deref(),
-            partition_key: self.partition_key.as_deref(),
         }
     }
 }
@@ -153,7 +125,10 @@ impl Taker {
     /// # Errors
     /// When something that is needed is away: nothing was done, and all are to be delivered again.
     pub async fn take(&self, deliveries: &[Delivery]) -> Result<Vec<Verdict>, Outage> {
-        let mut taken: Vec<Taken> = deliveries.iter().map(|one| self.read(one)).collect();
+        let mut taken: Vec<Taken> = deliveries
+            .iter()
+            .map(|one| Taken::read(one, self.handler.kinds(), &self.registry))
+            .collect();
         let mut verdicts: HashMap<MessageId, Verdict> = self.waiting(&taken).await?;
         loop {
             let all: Vec<&Taken> =
@@ -327,7 +302,7 @@ impl Taker {
         // The same message twice in a batch is dealt with once.
         let mut seen = HashSet::with_capacity(batch.len());
         let unique: Vec<&Taken> = batch.iter().copied().filter(|one| seen.insert(one.id)).collect();
-        let endings: Vec<Ending> = unique.iter().map(|one| ending(one, begun)).collect();
+        let endings: Vec<Ending> = unique.iter().map(|one| one.ending(begun)).collect();
         let tx = self.ledger.db.begin().await?;
         let won = inbox::settle(&tx, service, &endings, begun).await?;
         let won: HashSet<Key> = won.into_iter().collect();
@@ -427,114 +402,14 @@ impl Taker {
             took_ms = took * 1e3, "took a batch"
         );
     }
-
-    fn read(&self, delivery: &Delivery) -> Taken {
-        match delivery.envelope() {
-            Ok(envelope) => self.open(delivery, envelope),
-            Err(defect) => Taken {
-                id: made_up(delivery),
-                stream: stream_name(None),
-                kind: message::kind(delivery.stream.kind()),
-                payload: text(&delivery.body),
-                correlation_id: None,
-                traceparent: None,
-                partition_key: None,
-                content: Err(defect),
-            },
-        }
-    }
-
-    fn open(&self, delivery: &Delivery, envelope: Envelope) -> Taken {
-        let version = u32::from(envelope.version);
-        // Whole, however long: it may be sent again from the dead letters.
-        let payload = envelope.data.to_string();
-        let known = self.handler.kinds().iter().find(|kind| **kind == envelope.kind);
-        let misplaced = envelope.kind != delivery.stream.kind();
-        let content = match known {
-            Some(_) if misplaced => {
-                Err(Defect::new(format!("is on the stream of {}", delivery.stream)))
-            }
-            None => Err(Defect::new("is of a type that is not handled here")),
-            Some(kind) => {
-                self.registry.accept(kind, version, envelope.id, envelope.data).map(|data| {
-                    Message {
-                        id: envelope.id,
-                        kind,
-                        data,
-                        happened_at: envelope.time,
-                        correlation_id: envelope.correlation_id.clone().unwrap_or_default(),
-                        traceparent: envelope.traceparent.clone(),
-                    }
-                })
-            }
-        };
-        Taken {
-            // A copy at the wrong place does not stand in the way of the message itself.
-            id: if misplaced { made_up(delivery) } else { envelope.id },
-            stream: bus_stream_name(&envelope.kind, version),
-            kind: message::kind(&envelope.kind),
-            payload,
-            correlation_id: envelope.correlation_id,
-            traceparent: envelope.traceparent,
-            // What is parked waits for nobody.
-            partition_key: envelope.partition_key.filter(|_| content.is_ok()),
-            content,
-        }
-    }
-}
-
-fn ending(one: &Taken, now: Timestamp) -> Ending {
-    let key = one.record().key();
-    let partition_key = one.partition_key.clone();
-    match &one.content {
-        Ok(_) => Ending {
-            key,
-            status: ProcessingStatus::Processed,
-            error: None,
-            dead_at: None,
-            partition_key,
-        },
-        Err(defect) => Ending {
-            key,
-            status: ProcessingStatus::Failed,
-            error: Some(defect.reason().to_owned()),
-            dead_at: Some(now),
-            partition_key,
-        },
-    }
 }
 
 /// How long those wait that are behind one that is due then. The longer it is overdue the less
 /// often they look.
 fn behind(due: Timestamp, now: Timestamp) -> Duration {
-    match Duration::try_from(due.duration_since(now)) {
-        Ok(left) => left.saturating_add(BEHIND),
-        Err(_) => {
-            let overdue = now.duration_since(due).unsigned_abs();
-            (overdue / 2).min(OVERDUE_MAX).saturating_add(BEHIND)
-        }
+    if let Ok(left) = Duration::try_from(due.duration_since(now)) {
+        return left.saturating_add(BEHIND);
     }
-}
-
-/// The id of what has none: made of its place and of what it says (version 8), so that it is the
-/// same when it comes again, and another one when places begin anew.
-fn made_up(delivery: &Delivery) -> MessageId {
-    let mut hash = Sha256::new();
-    hash.update(delivery.stream.to_string().as_bytes());
-    hash.update([0]);
-    hash.update(delivery.position.to_string().as_bytes());
-    hash.update([0]);
-    hash.update(&delivery.body);
-    let digest: [u8; 32] = hash.finalize().into();
-    let mut bytes = [0_u8; 16];
-    for (to, from) in bytes.iter_mut().zip(digest) {
-        *to = from;
-    }
-    MessageId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
-}
-
-/// A body as a dead letter keeps it.
-fn text(body: &[u8]) -> String {
-    let kept = body.get(..body.len().min(PAYLOAD_MAX)).unwrap_or_default();
-    message::storable(&String::from_utf8_lossy(kept), PAYLOAD_MAX)
+    let overdue = now.duration_since(due).unsigned_abs();
+    (overdue / 2).min(OVERDUE_MAX).saturating_add(BEHIND)
 }

@@ -3,7 +3,7 @@
 //! and measured by itself, and somebody who listens to `events.>` hears all. A group is a durable
 //! pull consumer with explicit acknowledgement that begins at the start.
 //!
-//! NATS leaves out a second copy of a message (`Nats-Msg-Id`) that comes within two minutes. It
+//! NATS leaves out a second copy of a message (`Nats-Msg-Id`) that comes within a second. It
 //! does not know consumers by name: what one had when it died comes to anybody of the group, after
 //! `bus.claim_idle_ms`. It confirms before the disk does, unless the server is told otherwise
 //! (`sync_interval: always`); what it loses is published again from PostgreSQL.
@@ -44,8 +44,9 @@ use crate::domain::message::Defect;
 const NOT_FOUND: usize = 404;
 /// What it says when it has no room, or something is broken.
 const UNAVAILABLE: usize = 503;
-/// A second copy of a message that comes within this time is left out.
-const DUPLICATES: Duration = Duration::from_mins(2);
+/// A second copy of a message that comes within this time is left out. Short: one that is sent
+/// again, from the dead letters or because it was lost, has the id that it had.
+const DUPLICATES: Duration = Duration::from_secs(1);
 /// A group may have so many messages in hand and waiting; then nothing new is given to it.
 const PENDING_MAX: i64 = 100_000;
 /// NATS says that a stream is deleted before its files are, and takes those of a new one with them.

@@ -127,8 +127,7 @@ async fn parts(bench: &Bench, provider: Provider) -> anyhow::Result<Parts> {
     let taker = Taker::new(&app, db.clone(), handler);
     let streams = taker.streams().iter().map(ToString::to_string).collect();
     let shares = Shares::new(db, app.clock.clone(), app.ids.uuid(), service, streams, lease_ms);
-    let consumer =
-        BusConsumer::new(Arc::clone(&app.bus), taker, shares, app.config.bus.read_max);
+    let consumer = BusConsumer::new(Arc::clone(&app.bus), taker, shares, app.config.bus.read_max);
     Ok(Parts { app, effects, relay, consumer })
 }
 

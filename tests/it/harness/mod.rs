@@ -6,6 +6,7 @@ pub mod interactions;
 pub mod logs;
 pub mod people;
 pub mod queue;
+pub mod scribe;
 pub mod wire;
 
 use std::collections::HashMap;

@@ -1,0 +1,145 @@
+//! A message as the bus brought it, read: what it says, or why nobody can ever handle it.
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::handle::Message;
+use super::ledger::Record;
+use super::registry::Registry;
+use crate::bus::Delivery;
+use crate::bus::envelope::Envelope;
+use crate::domain::ids::MessageId;
+use crate::domain::message::{self, Defect, PAYLOAD_MAX};
+use crate::domain::processing::{ProcessingStatus, bus_stream_name, stream_name};
+use crate::postgres::inbox::Ending;
+
+/// A delivery, read.
+#[derive(Clone)]
+pub struct Taken {
+    pub id: MessageId,
+    pub stream: String,
+    pub kind: String,
+    pub payload: String,
+    pub correlation_id: Option<String>,
+    pub traceparent: Option<String>,
+    pub partition_key: Option<String>,
+    pub content: Result<Message, Defect>,
+}
+
+impl Taken {
+    /// As the ledger keeps it.
+    pub fn record(&self) -> Record<'_> {
+        Record {
+            stream: self.stream.clone(),
+            id: self.id,
+            kind: &self.kind,
+            payload: &self.payload,
+            correlation_id: self.correlation_id.as_deref(),
+            traceparent: self.traceparent.as_deref(),
+            partition_key: self.partition_key.as_deref(),
+        }
+    }
+
+    /// How its claim ends when it is won.
+    pub fn ending(&self, now: Timestamp) -> Ending {
+        let key = self.record().key();
+        let partition_key = self.partition_key.clone();
+        match &self.content {
+            Ok(_) => Ending {
+                key,
+                status: ProcessingStatus::Processed,
+                error: None,
+                dead_at: None,
+                partition_key,
+            },
+            Err(defect) => Ending {
+                key,
+                status: ProcessingStatus::Failed,
+                error: Some(defect.reason().to_owned()),
+                dead_at: Some(now),
+                partition_key,
+            },
+        }
+    }
+
+    /// Reads a delivery for somebody who handles these types.
+    pub fn read(delivery: &Delivery, kinds: &[&'static str], registry: &Registry) -> Self {
+        match delivery.envelope() {
+            Ok(envelope) => Self::open(delivery, envelope, kinds, registry),
+            Err(defect) => Self {
+                id: made_up(delivery),
+                stream: stream_name(None),
+                kind: message::kind(delivery.stream.kind()),
+                payload: text(&delivery.body),
+                correlation_id: None,
+                traceparent: None,
+                partition_key: None,
+                content: Err(defect),
+            },
+        }
+    }
+
+    fn open(
+        delivery: &Delivery,
+        envelope: Envelope,
+        kinds: &[&'static str],
+        registry: &Registry,
+    ) -> Self {
+        let version = u32::from(envelope.version);
+        // Whole, however long: it may be sent again from the dead letters.
+        let payload = envelope.data.to_string();
+        let known = kinds.iter().find(|kind| **kind == envelope.kind);
+        let misplaced = envelope.kind != delivery.stream.kind();
+        let content = match known {
+            Some(_) if misplaced => {
+                Err(Defect::new(format!("is on the stream of {}", delivery.stream)))
+            }
+            None => Err(Defect::new("is of a type that is not handled here")),
+            Some(kind) => {
+                registry.accept(kind, version, envelope.id, envelope.data).map(|data| Message {
+                    id: envelope.id,
+                    kind,
+                    data,
+                    happened_at: envelope.time,
+                    correlation_id: envelope.correlation_id.clone().unwrap_or_default(),
+                    traceparent: envelope.traceparent.clone(),
+                })
+            }
+        };
+        Self {
+            // A copy at the wrong place does not stand in the way of the message itself.
+            id: if misplaced { made_up(delivery) } else { envelope.id },
+            stream: bus_stream_name(&envelope.kind, version),
+            kind: message::kind(&envelope.kind),
+            payload,
+            correlation_id: envelope.correlation_id,
+            traceparent: envelope.traceparent,
+            // What is parked waits for nobody.
+            partition_key: envelope.partition_key.filter(|_| content.is_ok()),
+            content,
+        }
+    }
+}
+
+/// The id of what has none: made of its place and of what it says (version 8), so that it is the
+/// same when it comes again, and another one when places begin anew.
+fn made_up(delivery: &Delivery) -> MessageId {
+    let mut hash = Sha256::new();
+    hash.update(delivery.stream.to_string().as_bytes());
+    hash.update([0]);
+    hash.update(delivery.position.to_string().as_bytes());
+    hash.update([0]);
+    hash.update(&delivery.body);
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut bytes = [0_u8; 16];
+    for (to, from) in bytes.iter_mut().zip(digest) {
+        *to = from;
+    }
+    MessageId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+/// A body as a dead letter keeps it.
+fn text(body: &[u8]) -> String {
+    let kept = body.get(..body.len().min(PAYLOAD_MAX)).unwrap_or_default();
+    message::storable(&String::from_utf8_lossy(kept), PAYLOAD_MAX)
+}
