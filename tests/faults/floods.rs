@@ -24,7 +24,7 @@ const FLOODERS: u64 = 48;
 const WAVE: Duration = Duration::from_secs(4);
 /// What a wave may leave behind in memory, in KiB: far less than what it sent.
 const FLAT_KIB: u64 = 48 * 1024;
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Dice that fall the same way each time.
 struct Dice(u64);
@@ -101,6 +101,8 @@ async fn flood(at: SocketAddr, event: Uuid, seed: u64, over: Instant) -> u64 {
 async fn floods_of_nonsense_harm_nobody_and_fill_no_memory() {
     let mut world = World::new().await;
     world.set("HAPPENING__SOCKETS__EXEMPT_LOOPBACK", "true");
+    // The flood takes all of the machine: a Redis that answers late is not away.
+    world.set("HAPPENING__REDIS__RESPONSE_TIMEOUT_MS", "10000");
     world.set("HAPPENING__LIMITS__ACCOUNT_PER_SECOND", "100000");
     world.set("HAPPENING__LIMITS__ACCOUNT_BURST", "100000");
     let (event, _) = world.numbered_event(20).await;

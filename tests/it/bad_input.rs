@@ -123,10 +123,10 @@ async fn every_body_is_checked_before_anything_else_is_done() {
             "{what}: {}",
             unknown.text
         );
-        // Events may come with a seat map.
-        let events =
-            operation.path.ends_with("/events") || operation.path.ends_with("/events/{id}");
-        let big = if events { &huge } else { &big };
+        // Events may come with a seat map, and messages are large.
+        let large = ["/events", "/events/{id}", "/messages"];
+        let large = large.iter().any(|end| operation.path.ends_with(end));
+        let big = if large { &huge } else { &big };
         send(big).await.refused(413, "too_large");
         for media in ["text/plain", "application/xml", "multipart/form-data; boundary=x", ""] {
             let ask =
@@ -159,6 +159,8 @@ async fn ids_of_nothing_and_of_others_things_name_nothing() {
         path if path.ends_with("/invitations") => json!({"email": "a@b.co", "role": "member"}),
         path if path.ends_with("/events") => server.usual_event(),
         path if path.contains("/members/") => json!({"role": "member"}),
+        path if path.ends_with("/interest") => json!({"state": "sure"}),
+        path if path.ends_with("/rating") => json!({"rating": 5}),
         path if path.ends_with("/copy") || path.ends_with("/messages") => json!({"data": {}}),
         _ => json!({}),
     };
@@ -185,7 +187,7 @@ async fn ids_of_nothing_and_of_others_things_name_nothing() {
         if operation.path.contains("/events/") && operation.method != "GET" {
             let path = operation.path.replace("{id}", &draft.to_string());
             let ask = server.root(&operation.method, &path).bearer(&stranger.token);
-            ask.json(json!({})).send().await.refused(404, "not_found");
+            ask.json(body(&operation.path)).send().await.refused(404, "not_found");
         }
     }
     assert_eq!(server.state().await, state);
