@@ -1,6 +1,6 @@
 //! Carries messages from the outbox to the bus: claim, publish, mark. While installations move
-//! from one broker to another it publishes to both. A message is sent when the bus has it: the other
-//! broker holds nobody up, and what it missed is sent again when it has become the bus.
+//! from one broker to another it publishes to both. A message is sent when the bus has it: the
+//! other broker holds nobody up, and what it missed is sent again when it has become the bus.
 
 use std::sync::Arc;
 

@@ -136,7 +136,8 @@ impl House {
                 .await,
         );
         println!(
-            "{} accepted, {sum} of {pairs} counted, {letters} letters, {wrong} wrong; healed in {:?}",
+            "{} accepted, {sum} of {pairs} counted, {letters} letters, {wrong} wrong; \
+             healed in {:?}",
             self.accepted,
             begun.elapsed()
         );
