@@ -136,7 +136,8 @@ impl House {
                 .await,
         );
         println!(
-            "{} accepted, {sum} of {pairs} counted, {letters} letters, {wrong} wrong; healed in {:?}",
+            "{} accepted, {sum} of {pairs} counted, {letters} letters, {wrong} wrong; \
+             healed in {:?}",
             self.accepted,
             begun.elapsed()
         );
@@ -186,7 +187,7 @@ async fn storm(provider: &str, broker: Broker) {
     let mut house = House::new(provider).await;
     let mut server = house.world.serve().await;
     let total = wanted();
-    let rounds = (total / 1000).clamp(6, 40);
+    let rounds = (total / 1000).clamp(6, 20);
     let share = total.div_ceil(rounds);
     for round in 0..rounds {
         house.say(share).await;
