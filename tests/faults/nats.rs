@@ -1,4 +1,4 @@
-//! A private NATS with JetStream, on files, that a test may kill.
+//! A private NATS with `JetStream`, on files, that a test may kill.
 
 use std::fs;
 use std::path::PathBuf;
@@ -63,15 +63,14 @@ impl Nats {
     /// Deletes a stream, or all of them.
     pub async fn delete(&self, name: Option<&str>) {
         let Some(client) = self.client().await else { return };
-        let names = match name {
-            Some(name) => vec![name.to_owned()],
-            None => {
-                let told = client.request("$JS.API.STREAM.NAMES", "".into()).await;
-                let body = told.map(|told| told.payload).unwrap_or_default();
-                let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-                let names = told["streams"].as_array().cloned().unwrap_or_default();
-                names.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
-            }
+        let names = if let Some(name) = name {
+            vec![name.to_owned()]
+        } else {
+            let told = client.request("$JS.API.STREAM.NAMES", "".into()).await;
+            let body = told.map(|told| told.payload).unwrap_or_default();
+            let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            let names = told["streams"].as_array().cloned().unwrap_or_default();
+            names.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
         };
         for name in names {
             client.request(format!("$JS.API.STREAM.DELETE.{name}"), "".into()).await.ok();
