@@ -24,7 +24,7 @@ const FLOODERS: u64 = 48;
 const WAVE: Duration = Duration::from_secs(4);
 /// What a wave may leave behind in memory, in KiB: far less than what it sent.
 const FLAT_KIB: u64 = 48 * 1024;
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Dice that fall the same way each time.
 struct Dice(u64);
