@@ -21,7 +21,7 @@ use crate::support::seat_map::Map;
 /// How long somebody waits who could not connect.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a handshake may take; then the next one is tried.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_mins(1);
 
 /// A plain WebSocket.
 pub type Socket = WebSocketStream<TcpStream>;
