@@ -249,7 +249,6 @@ async fn no_history_has_two_owners_of_a_seat_when_redis_breaks() {
     scene.end().await;
 }
 
-#[ignore = "a thousand sockets that come back at once do not get in on a slow machine"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_history_has_two_owners_of_a_seat_when_processes_and_sockets_die() {
     // A busy machine alone shall not make it seem away.

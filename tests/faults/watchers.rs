@@ -103,19 +103,27 @@ impl Drop for Watcher {
 /// Joins, from the version that is known on, and keeps the map until the socket ends.
 async fn watch_by(socket: &mut Socket, event: Uuid, map: &Mutex<Map>) -> Option<()> {
     let known = map.lock().unwrap().version;
-    let mut join = json!({"type": "join", "event_id": event});
-    if known > 0 {
-        join["since"] = json!(known);
-    }
-    socket.send(Message::text(join.to_string())).await.ok()?;
+    join(socket, event, Some(known)).await?;
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else { continue };
         let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+        // Busy: that is no answer to stay with.
+        if frame["code"] == "unavailable" {
+            sleep(PAUSE).await;
+            join(socket, event, None).await?;
+        }
         let fits = map.lock().unwrap().follow(&frame);
         if !fits {
-            let join = json!({"type": "join", "event_id": event});
-            socket.send(Message::text(join.to_string())).await.ok()?;
+            join(socket, event, None).await?;
         }
     }
     None
+}
+
+async fn join(socket: &mut Socket, event: Uuid, since: Option<i64>) -> Option<()> {
+    let mut join = json!({"type": "join", "event_id": event});
+    if let Some(known) = since.filter(|known| *known > 0) {
+        join["since"] = json!(known);
+    }
+    socket.send(Message::text(join.to_string())).await.ok()
 }

@@ -360,3 +360,47 @@ async fn a_burst_is_drawn_together_and_ends_exact() {
     .await;
     server.finish().await;
 }
+
+/// After a stop all who watched come back at once. PostgreSQL is slow just then, and somebody else
+/// needs a connection too: each of the crowd waits, and none is sent away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_gets_in_by_one_question() {
+    let server = Wishes::default()
+        .set("HAPPENING__POSTGRES__POOL_SIZE", "2")
+        .set("HAPPENING__POSTGRES__ACQUIRE_TIMEOUT_MS", "300")
+        .set("HAPPENING__POSTGRES__LOCK_TIMEOUT_MS", "60000")
+        .set("HAPPENING__POSTGRES__STATEMENT_TIMEOUT_MS", "60000")
+        .start()
+        .await;
+    let event = hall(&server, 10, json!({})).await;
+    let mut crowd = Vec::new();
+    for _ in 0..30 {
+        crowd.push(server.watcher().await);
+    }
+    server.pg().batch_execute("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    for wire in &mut crowd {
+        wire.say(json!({"type": "join", "event_id": event, "ref": "join"})).await;
+    }
+    // The other connection waits for the lock by now, and whoever comes waits in vain for one.
+    let path = format!("/events/{event}");
+    let ask = || spawn(server.call("GET", &path).send());
+    let (first, second) = (ask(), ask());
+    eventually(SOON, || async {
+        if first.is_finished() || second.is_finished() {
+            Ok(())
+        } else {
+            Err("both wait".to_owned())
+        }
+    })
+    .await;
+    server.pg().batch_execute("COMMIT").await.unwrap();
+    for wire in &mut crowd {
+        let answer = wire.find(|frame| frame["ref"] == "join").await;
+        assert_eq!(answer["type"], "snapshot", "{answer}");
+    }
+    for answer in [first, second] {
+        let answer = answer.await.unwrap();
+        assert!([200, 503].contains(&answer.status), "{}", answer.status);
+    }
+    server.finish().await;
+}

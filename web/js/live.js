@@ -10,6 +10,8 @@ import { Seats } from './seats.js';
 
 /** How often to ask when nothing is pushed to us. */
 const POLL_MS = 4_000;
+/** When the server could not let us in, it is asked again after this and up to as much again. */
+const REJOIN_MS = 1_000;
 /** After a gap the answer to the next `join` must come within this, or it is asked for again. */
 const HEAL_MS = 3_000;
 
@@ -73,6 +75,7 @@ export class Live extends EventTarget {
   }
 
   left() {
+    clearTimeout(this.rejoining);
     this.joined = false;
     this.healing = 0;
     this.consider();
@@ -95,6 +98,10 @@ export class Live extends EventTarget {
       this.consider();
     } else if (frame.type === 'delta') {
       this.delta(frame);
+    } else if (frame.code === 'unavailable' && frame.ref === undefined) {
+      // Only a `join` of ours has no `ref`.
+      clearTimeout(this.rejoining);
+      this.rejoining = setTimeout(() => this.join(), REJOIN_MS * (1 + Math.random()));
     } else if (frame.event_id !== undefined) {
       this.dispatchEvent(new CustomEvent('frame', { detail: frame }));
     }

@@ -14,7 +14,8 @@ pub mod visit;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use metrics::{counter, gauge};
 
@@ -63,6 +64,8 @@ struct Registry {
     of: HashMap<Holder, HashSet<u64>>,
     /// What the hub may have to begin or end listening to.
     stirred: HashSet<Topic>,
+    /// Of whom somebody asks right now who may know of them.
+    turns: HashMap<EventId, Weak<tokio::sync::Mutex<()>>>,
 }
 
 #[derive(Debug)]
@@ -160,6 +163,22 @@ impl Rooms {
         room
     }
 
+    /// The turn to ask PostgreSQL who may know of an event. Of a crowd that comes at once the first
+    /// asks, and the others find the room public: thousands come back after a stop, and the pool of
+    /// connections is for requests.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it has not come within `patience`.
+    pub(super) async fn turn(
+        &self,
+        event: EventId,
+        patience: Duration,
+    ) -> Result<tokio::sync::OwnedMutexGuard<()>> {
+        let turn = self.registry().turn(event);
+        let turn = tokio::time::timeout(patience, turn.lock_owned()).await;
+        turn.map_err(|_| Error::unavailable("postgres"))
+    }
+
     /// The room of an event, if anybody is in it.
     pub fn find(&self, event: EventId) -> Option<Arc<Room>> {
         self.registry().rooms.get(&event).cloned()
@@ -238,6 +257,19 @@ impl Rooms {
 }
 
 impl Registry {
+    fn turn(&mut self, event: EventId) -> Arc<tokio::sync::Mutex<()>> {
+        if let Some(turn) = self.turns.get(&event).and_then(Weak::upgrade) {
+            return turn;
+        }
+        // Before it grows, what is over makes room.
+        if self.turns.len() == self.turns.capacity() {
+            self.turns.retain(|_, turn| turn.strong_count() > 0);
+        }
+        let turn = Arc::default();
+        self.turns.insert(event, Arc::downgrade(&turn));
+        turn
+    }
+
     fn wants(&self, topic: Topic) -> bool {
         match topic {
             Topic::Deltas(event) => self.rooms.contains_key(&event),

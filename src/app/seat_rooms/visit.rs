@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Pass;
 use super::holding::Own;
@@ -119,8 +120,8 @@ impl Visit {
         if self.joined.len() >= app.config.sockets.rooms_per_socket && !self.is_in(event) {
             return Err(Refusal::TooManyRooms.into());
         }
-        let room = match app.rooms.find(event).filter(|room| room.is_public()) {
-            Some(_) => app.rooms.join(event, self.member()),
+        let room = match self.enter(app, event) {
+            Some(room) => room,
             None => self.ask(app, event).await?,
         };
         let own = self.find(event).and_then(|joined| joined.own.take());
@@ -139,7 +140,19 @@ impl Visit {
         })
     }
 
+    /// The room of an event that everybody may know of, if that is known.
+    fn enter(&self, app: &App, event: EventId) -> Option<Arc<Room>> {
+        app.rooms.find(event).filter(|room| room.is_public())?;
+        Some(app.rooms.join(event, self.member()))
+    }
+
     async fn ask(&self, app: &App, event: EventId) -> Result<Arc<Room>> {
+        // As long as who asks now may take.
+        let patience = Duration::from_millis(app.config.postgres.statement_timeout_ms);
+        let _turn = app.rooms.turn(event, patience).await?;
+        if let Some(room) = self.enter(app, event) {
+            return Ok(room);
+        }
         let caller = self.member().caller();
         let (found, _) = events::get::get(app, caller.as_ref(), event, false).await?;
         let room = app.rooms.join(event, self.member());
