@@ -18,8 +18,7 @@ use crate::http::time::rfc3339;
 
 /// The seats of an event, for all who join.
 fn seats(event: EventId, sight: &Sight) -> &Bytes {
-    let [plain, _] = &sight.written;
-    plain.get_or_init(|| {
+    sight.written.frame.get_or_init(|| {
         counter!("socket_snapshots_written_total").increment(1);
         let view = &sight.view;
         let mut text = format!(
@@ -68,8 +67,7 @@ pub fn joined(
 
 /// What changed, for all who watch.
 pub fn change(event: EventId, batch: &Batch) -> ByteString {
-    let [plain, _] = &batch.written;
-    let written = plain.get_or_init(|| {
+    let written = batch.frame.get_or_init(|| {
         let change = &batch.change;
         let mut text =
             format!("{{\"type\":\"delta\",\"event_id\":\"{event}\",\"version\":{}", change.version);
@@ -194,7 +192,7 @@ fn terms(text: &mut String, own: Option<&Own>, now: Timestamp) {
     let _ = write!(text, ",\"server_time\":\"{}\"", rfc3339(now));
 }
 
-fn list(text: &mut String, name: &str, seats: impl Iterator<Item = u32>) {
+pub(super) fn list(text: &mut String, name: &str, seats: impl Iterator<Item = u32>) {
     let _ = write!(text, ",\"{name}\":[");
     for (index, seat) in seats.enumerate() {
         let comma = if index > 0 { "," } else { "" };

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 
 use crate::domain::seat_view::{Change, Delta, Fit, SeatView};
 
@@ -18,16 +19,13 @@ const MARKS_MAX: usize = 32_768;
 /// A socket that is further behind gets the seats afresh.
 const BEHIND_MAX: u64 = 16;
 
-/// What has been written once for each face, for all who watch.
-pub type Written = [OnceLock<Bytes>; 2];
-
 /// Changes that became known to the watchers together.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// What changed.
     pub change: Change,
-    /// How the faces tell it.
-    pub written: Written,
+    /// The frame of plain WebSockets that tells it.
+    pub frame: OnceLock<Bytes>,
 }
 
 /// The seats at one moment.
@@ -37,6 +35,17 @@ pub struct Sight {
     pub view: SeatView,
     /// How the faces tell them.
     pub written: Written,
+}
+
+/// What has been written once, for all who watch.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The frame of plain WebSockets, without what is one's own.
+    pub frame: OnceLock<Bytes>,
+    /// What Socket.IO answers to a `join`, without what is one's own.
+    pub joined: OnceLock<String>,
+    /// What Socket.IO tells of holds.
+    pub held: OnceLock<Box<RawValue>>,
 }
 
 /// What a socket has missed.
@@ -163,7 +172,7 @@ impl Log {
 
     fn push(&mut self, change: Change) {
         self.marks = self.marks.saturating_add(change.marks.len());
-        self.batches.push_back(Arc::new(Batch { change, written: Written::default() }));
+        self.batches.push_back(Arc::new(Batch { change, frame: OnceLock::new() }));
         self.head = self.head.saturating_add(1);
         self.sight = None;
         while self.batches.len() > BATCHES_MAX || self.marks > MARKS_MAX {

@@ -1,17 +1,17 @@
 //! What is said over Socket.IO: the payloads of its events.
 
-use bytes::Bytes;
 use jiff::Timestamp;
+use metrics::counter;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use uuid::Uuid;
 
 use crate::app::seat_rooms::log::Sight;
 use crate::domain::hold::Hold;
 use crate::domain::ids::EventId;
 use crate::http::time::rfc3339;
+use crate::ws::say::list;
 
 /// Most seats in one payload.
 const SEATS_MAX: usize = 1_000;
@@ -60,23 +60,18 @@ pub fn read(data: Option<Value>) -> Result<Asked, &'static str> {
 }
 
 /// `event:holds:update`, for all who watch.
-pub fn held(event: EventId, sight: &Sight) -> Box<RawValue> {
-    let [_, socketio] = &sight.written;
-    let written = socketio.get_or_init(|| {
-        let mut text = format!("{{\"eventId\":\"{event}\",\"heldSeats\":[");
-        for (index, seat) in sight.view.held.iter().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            let _ = write!(text, "{comma}{seat}");
-        }
-        text.push_str("]}");
-        Bytes::from(text)
-    });
-    raw(std::str::from_utf8(written).unwrap_or_default())
+pub fn held(event: EventId, sight: &Sight) -> &RawValue {
+    sight.written.held.get_or_init(|| {
+        let mut text = format!("{{\"eventId\":\"{event}\"");
+        list(&mut text, "heldSeats", sight.view.held.iter().copied());
+        text.push('}');
+        raw(text)
+    })
 }
 
 /// JSON that is written already.
-pub fn raw(json: &str) -> Box<RawValue> {
-    RawValue::from_string(json.to_owned()).unwrap_or_default()
+pub fn raw(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).unwrap_or_default()
 }
 
 /// `event:bookings:update`.
@@ -112,20 +107,38 @@ pub fn mine(event: EventId, own: Option<&Hold>, now: Timestamp) -> Value {
 }
 
 /// The acknowledgement of `event:join`: all that is to be seen, if it is known already.
-pub fn joined(event: EventId, sight: Option<&Sight>, own: Option<&Hold>, now: Timestamp) -> Value {
+pub fn joined(
+    event: EventId,
+    sight: Option<&Sight>,
+    own: Option<&Hold>,
+    now: Timestamp,
+) -> Box<RawValue> {
     let mut said = mine(event, own, now);
     if let (Some(said), Some(mine)) = (said.as_object_mut(), own) {
         said.insert("mine".to_owned(), json!(mine.seats));
     }
-    if let (Some(said), Some(sight)) = (said.as_object_mut(), sight) {
-        let view = &sight.view;
-        said.insert("version".to_owned(), json!(view.version));
-        said.insert("total".to_owned(), json!(view.total));
-        said.insert("available".to_owned(), json!(view.available));
-        said.insert("takenSeats".to_owned(), json!(view.taken));
-        said.insert("heldSeats".to_owned(), json!(view.held));
+    let mut text = said.to_string();
+    if let Some(sight) = sight {
+        text.pop();
+        text.push_str(seats(sight));
+        text.push('}');
     }
-    said
+    raw(text)
+}
+
+/// The seats of an event, for all who join: further fields of an object.
+fn seats(sight: &Sight) -> &str {
+    sight.written.joined.get_or_init(|| {
+        counter!("socket_snapshots_written_total").increment(1);
+        let view = &sight.view;
+        let mut text = format!(
+            ",\"version\":{},\"total\":{},\"available\":{}",
+            view.version, view.total, view.available
+        );
+        list(&mut text, "takenSeats", view.taken.iter().copied());
+        list(&mut text, "heldSeats", view.held.iter().copied());
+        text
+    })
 }
 
 /// `event:holds:expired`.

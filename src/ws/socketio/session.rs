@@ -236,7 +236,7 @@ impl Session {
             }
         }
         if let Some(sight) = visit.sight(event) {
-            emit(socket, "event:holds:update", &payload::held(event, &sight)).ok();
+            emit(socket, "event:holds:update", payload::held(event, &sight)).ok();
         }
         self.mine(visit, event, Ok(()), socket, ack)
     }
@@ -303,7 +303,7 @@ impl Session {
                     emit(socket, "event:holds:expired", &payload::expired(event, &seats)).ok();
                 }
                 News::Told(notification) => {
-                    emit(socket, "notification", &payload::raw(&notification)).ok();
+                    emit(socket, "notification", &payload::raw(notification.to_string())).ok();
                 }
                 News::Barred(event) => {
                     let detail = "you may not know of it any more";
@@ -322,7 +322,7 @@ impl Session {
             if next.held {
                 let sight = self.visit.lock().await.sight(event);
                 if let Some(sight) = sight {
-                    emit(socket, "event:holds:update", &payload::held(event, &sight))?;
+                    emit(socket, "event:holds:update", payload::held(event, &sight))?;
                 }
                 next.held = false;
             }
