@@ -25,6 +25,8 @@ pub struct DeadLetter {
     pub kind: String,
     /// Its body as received; may not even be JSON.
     pub payload: String,
+    /// The version of its type that the payload is of.
+    pub schema_version: i32,
     /// The id of the request that caused it.
     pub correlation_id: Option<String>,
     /// W3C trace context.

@@ -14,12 +14,14 @@ use crate::domain::ids::{DeadLetterId, MessageId, UserId};
 
 const SAVE: &str = "INSERT INTO dead_letters
     (id, source, message_id, type, payload, correlation_id, traceparent, reason, fingerprint,
-     attempts, died_at)
+     attempts, died_at, schema_version)
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                         $7::text[], $8::text[], $9::text[], $10::integer[], $11::timestamptz[])
+                         $7::text[], $8::text[], $9::text[], $10::integer[], $11::timestamptz[],
+                         $12::integer[])
     ON CONFLICT (source, message_id) DO UPDATE
     SET reason = EXCLUDED.reason, fingerprint = EXCLUDED.fingerprint,
-        attempts = EXCLUDED.attempts, died_at = EXCLUDED.died_at, resolved_at = NULL,
+        attempts = EXCLUDED.attempts, died_at = EXCLUDED.died_at,
+        payload = EXCLUDED.payload, schema_version = EXCLUDED.schema_version, resolved_at = NULL,
         resolution = NULL, resolved_by = NULL, note = NULL, replaced_by = NULL";
 const LIST: &str = "SELECT d.*, o.id AS copy_of FROM dead_letters d
     LEFT JOIN dead_letters o ON o.replaced_by = d.message_id
@@ -81,6 +83,7 @@ pub async fn save(conn: &Conn, letters: &[DeadLetter]) -> Result<(), DbError> {
     let prints: Vec<&str> = letters.iter().map(|letter| letter.fingerprint.as_str()).collect();
     let attempts: Vec<i32> = letters.iter().map(|letter| letter.attempts).collect();
     let died: Vec<Timestamp> = letters.iter().map(|letter| letter.died_at).collect();
+    let versions: Vec<i32> = letters.iter().map(|letter| letter.schema_version).collect();
     conn.run(
         SAVE,
         &[
@@ -95,6 +98,7 @@ pub async fn save(conn: &Conn, letters: &[DeadLetter]) -> Result<(), DbError> {
             &prints,
             &attempts,
             &died,
+            &versions,
         ],
     )
     .await?;
@@ -276,5 +280,6 @@ fn letter(row: &Row) -> Result<DeadLetter, DbError> {
         attempts: row.try_get("attempts")?,
         died_at: row.try_get("died_at")?,
         redrives: row.try_get("redrives")?,
+        schema_version: row.try_get("schema_version")?,
     })
 }

@@ -15,13 +15,13 @@ use crate::domain::message::Lane;
 /// Identity values follow the arrays' order, so within an aggregate `seq` is the order of facts.
 const INSERT: &str = "INSERT INTO outbox
     (id, aggregate_id, type, payload, correlation_id, traceparent, created_at, next_attempt_at,
-     lane)
+     lane, schema_version)
     SELECT m.id, m.aggregate_id, m.type, m.payload::json, m.correlation_id, m.traceparent,
-           m.created_at, m.next_attempt_at, m.lane
+           m.created_at, m.next_attempt_at, m.lane, m.schema_version
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::timestamptz[], $8::timestamptz[], $9::text[])
+                $7::timestamptz[], $8::timestamptz[], $9::text[], $10::integer[])
          AS m (id, aggregate_id, type, payload, correlation_id, traceparent, created_at,
-               next_attempt_at, lane)";
+               next_attempt_at, lane, schema_version)";
 
 /// Any numbers that nobody else uses for advisory locks in this database, one a lane.
 fn claim_lock(lane: Lane) -> i64 {
@@ -56,7 +56,7 @@ const CLAIM: &str = "WITH due AS MATERIALIZED (
         ORDER BY o.seq LIMIT $2 FOR UPDATE OF o SKIP LOCKED)
     UPDATE outbox o SET lease_until = $3, fence = o.fence + 1 FROM due WHERE o.seq = due.seq
     RETURNING o.seq, o.id, o.aggregate_id, o.type, o.payload::text AS payload, o.correlation_id,
-              o.traceparent, o.created_at, o.fence, o.attempts";
+              o.traceparent, o.created_at, o.fence, o.attempts, o.schema_version";
 const MARK_SENT: &str = "WITH sent AS (
         UPDATE outbox o SET sent_at = $3, lease_until = NULL, position = m.position
         FROM unnest($1::bigint[], $2::bigint[], $4::text[]) AS m (seq, fence, position)
@@ -87,7 +87,7 @@ const AFTER: &str = "SELECT seq, id, type, created_at, sent_at, dead_at FROM out
     WHERE seq > $1 AND lane = $3 ORDER BY seq LIMIT $2";
 const FIND: &str =
     "SELECT seq, id, aggregate_id, type, payload::text AS payload, correlation_id, traceparent,
-        created_at, fence, attempts
+        created_at, fence, attempts, schema_version
     FROM outbox WHERE seq = ANY ($1) ORDER BY seq";
 /// Only what was sent before the moment when it was looked at: somebody else may have been first.
 const UNSEND: &str = "UPDATE outbox SET sent_at = NULL, lease_until = NULL, next_attempt_at = NULL
@@ -120,6 +120,8 @@ pub struct RawMessage {
     pub aggregate_id: Uuid,
     /// The `type` on the wire.
     pub kind: String,
+    /// The version of its type that the payload is of.
+    pub schema_version: i32,
     /// JSON text.
     pub payload: String,
     /// The id of the request that caused it.
@@ -163,6 +165,7 @@ pub async fn append(conn: &Conn, messages: &[NewMessage]) -> Result<(), DbError>
         columns.created.push(message.created_at);
         columns.not_before.push(None);
         columns.lanes.push(Lane::Mail.name());
+        columns.versions.push(1);
     }
     columns.insert(conn).await
 }
@@ -186,6 +189,7 @@ pub async fn append_raw(conn: &Conn, messages: &[RawMessage]) -> Result<(), DbEr
         columns.created.push(message.created_at);
         columns.not_before.push(message.not_before);
         columns.lanes.push(message.lane.name());
+        columns.versions.push(message.schema_version);
     }
     columns.insert(conn).await
 }
@@ -201,6 +205,7 @@ struct Columns<'a> {
     created: Vec<Timestamp>,
     not_before: Vec<Option<Timestamp>>,
     lanes: Vec<&'static str>,
+    versions: Vec<i32>,
 }
 
 impl Columns<'_> {
@@ -215,6 +220,7 @@ impl Columns<'_> {
             created: Vec::with_capacity(rows),
             not_before: Vec::with_capacity(rows),
             lanes: Vec::with_capacity(rows),
+            versions: Vec::with_capacity(rows),
         }
     }
 
@@ -231,6 +237,7 @@ impl Columns<'_> {
                 &self.created,
                 &self.not_before,
                 &self.lanes,
+                &self.versions,
             ],
         )
         .await?;
@@ -251,6 +258,8 @@ pub struct Claimed {
     pub aggregate_id: Uuid,
     /// The `type` on the wire.
     pub kind: String,
+    /// The version of its type that the payload is of.
+    pub schema_version: i32,
     /// JSON text.
     pub payload: String,
     /// The id of the request that caused it.
@@ -441,5 +450,6 @@ fn from_row(row: &tokio_postgres::Row) -> Result<Claimed, DbError> {
         traceparent: row.try_get("traceparent")?,
         created_at: row.try_get("created_at")?,
         attempts: row.try_get("attempts")?,
+        schema_version: row.try_get("schema_version")?,
     })
 }

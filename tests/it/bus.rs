@@ -1,19 +1,13 @@
 //! What the bus brings is dealt with once each, in order of its key, whatever fails, comes twice or
 //! is nonsense. Real Redis Streams; the steps are taken by hand.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use happening::actors::Actor as _;
-use happening::app::messages::handle::Handler;
-use happening::app::messages::parcels::Parcels;
-use happening::app::messages::registry::{Registry, Upcast};
-use happening::app::messages::seal::Keyring;
 use happening::bus::Stream;
 use happening::bus::envelope::Envelope;
 use happening::clock::Ids;
-use happening::domain::stream_type::{self, DATA_MAX, Schema, StreamType};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::harness::Wishes;
@@ -357,63 +351,6 @@ async fn two_readers_share_the_streams_and_take_over() {
         assert!(Instant::now() < until, "nobody takes over after a crash");
         three.step().await.unwrap();
     }
-    world.server.finish().await;
-}
-
-/// A type over four streams, of which an older version still comes.
-fn types() -> Vec<StreamType> {
-    const OLD: Schema = Schema {
-        version: 1,
-        text: r#"{"type":"object","required":["eventId"],"properties":{"n":{"type":"integer"}}}"#,
-    };
-    const NEW: Schema =
-        Schema { version: 2, text: r#"{"type":"object","required":["eventId","version"]}"# };
-    let interest = *stream_type::find(KIND).unwrap();
-    let rated = *stream_type::find("event.rated").unwrap();
-    vec![StreamType { shards: 4, schema: NEW, older: &[OLD], ..interest }, rated]
-}
-
-fn lift(mut data: Value) -> Value {
-    data["version"] = data["n"].take();
-    data
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shards_keep_the_order_of_keys_and_old_versions_are_lifted() {
-    const UPCASTS: &[Upcast] = &[Upcast { kind: KIND, from: 1, lift }];
-    let mut world = World::new().await;
-    let config = world.server.config();
-    let keys = Keyring::new(&config.seal, &config.auth, Ids).unwrap();
-    world.app.registry = Registry::of(&types(), UPCASTS, keys, DATA_MAX).unwrap();
-    let handler: Arc<dyn Handler> = world.scribe.clone();
-    Parcels::new(world.app.registry.clone(), &[handler])
-        .declare(world.app.bus.as_ref())
-        .await
-        .unwrap();
-    assert_eq!(world.taker().streams().len(), 5);
-    let keys: Vec<Uuid> = (0..20).map(|_| Ids.uuid()).collect();
-    let (mut one, mut two) = (world.consumer(), world.consumer());
-    for number in 1..=10 {
-        for key in &keys {
-            let old = json!({"eventId": key, "n": number});
-            let new = json!({"eventId": key, "version": number});
-            let data = if number % 2 == 0 { old } else { new };
-            let version = if number % 2 == 0 { 1 } else { 2 };
-            world.tell(&[Envelope { version, ..envelope(KIND, *key, data) }]).await;
-        }
-        one.step().await.unwrap();
-        two.step().await.unwrap();
-    }
-    let until = Instant::now() + SOON;
-    while world.server.count("SELECT count(*) FROM effects").await < 200 {
-        assert!(Instant::now() < until, "not all is done");
-        one.step().await.unwrap();
-        two.step().await.unwrap();
-    }
-    for key in keys {
-        assert_eq!(world.effects(key).await, (1..=10).collect::<Vec<_>>());
-    }
-    assert_eq!(world.letters().await, []);
     world.server.finish().await;
 }
 

@@ -123,6 +123,7 @@ async fn tell(app: &App, tx: &Conn, origin: &Origin, news: Vec<News>) -> Result<
             id,
             aggregate_id: news.aggregate_id,
             kind: news.kind.to_owned(),
+            schema_version: prepared.version(),
             payload: prepared.payload,
             correlation_id: origin.correlation_id.clone(),
             traceparent: origin.traceparent.clone(),

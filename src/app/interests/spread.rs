@@ -88,6 +88,8 @@ impl Round {
             id: MessageId(ids.uuid()),
             aggregate_id: part.event_id.0,
             kind: CONTINUED.to_owned(),
+            // As it is written above.
+            schema_version: 1,
             payload: data.to_string(),
             correlation_id: self.correlation_id.clone(),
             traceparent: self.traceparent.clone(),

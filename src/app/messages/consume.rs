@@ -239,6 +239,7 @@ fn record(message: &Received) -> Record<'_> {
         stream: stream_name(kind),
         id: message.id,
         kind: &message.kind,
+        schema_version: 1,
         payload: &message.payload,
         correlation_id: message.correlation_id.as_deref(),
         traceparent: message.traceparent.as_deref(),

@@ -137,17 +137,19 @@ impl DeadLetters {
         let kept = dead_letter::lock(tx, id).await?;
         let letter = open(kept.ok_or(Refusal::NotFound("dead letter"))?)?;
         let copy = MessageId(self.ids.uuid());
-        let (payload, aggregate_id) = match Lane::of(&letter.kind) {
+        let (payload, aggregate_id, schema_version) = match Lane::of(&letter.kind) {
             Lane::Bus => {
                 let made = self.registry.replace(&letter.kind, letter.message_id, copy, data)?;
-                (made.payload, aggregate(&made.partition_key, copy))
+                let version = made.version();
+                (made.payload, aggregate(&made.partition_key, copy), version)
             }
-            Lane::Mail => (mail(&letter, &data)?, copy.0),
+            Lane::Mail => (mail(&letter, &data)?, copy.0, 1),
         };
         let message = RawMessage {
             id: copy,
             aggregate_id,
             kind: letter.kind.clone(),
+            schema_version,
             payload,
             correlation_id: correlation_id(&letter, by.1),
             traceparent: letter.traceparent.clone(),
@@ -211,20 +213,27 @@ impl DeadLetters {
         self.wakes.bus_relay.ring();
     }
 
-    /// What a letter of the bus is sent again with, and by what its order is kept: of today's
-    /// version, whichever it had. `Err`: it would die again.
-    pub(super) fn renew(&self, letter: &DeadLetter) -> std::result::Result<(String, Uuid), Defect> {
+    /// What a letter of the bus is sent again with: its data sealed with today's key, by what its
+    /// order is kept, and its version, which is the one that it had, because the inbox knows it by
+    /// that. `Err`: it would die again.
+    pub(super) fn renew(
+        &self,
+        letter: &DeadLetter,
+    ) -> std::result::Result<(String, Uuid, i32), Defect> {
         let unknown = || Defect::new(format!("there is no type {}", letter.kind));
         let kind = self.registry.find(&letter.kind).ok_or_else(unknown)?;
         let read: Value = serde_json::from_str(&letter.payload)
             .map_err(|error| Defect::new(error.to_string()))?;
-        let (version, data) = unwrapped(read, kind.version());
+        let kept = u32::try_from(letter.schema_version).unwrap_or_default();
+        let (version, mut data) = unwrapped(read, kept);
         let id = letter.message_id;
-        let mut data = self.registry.accept(kind.name, version, id, data)?;
+        self.registry.accept(kind.name, version, id, data.clone())?;
+        self.registry.open(kind, id, &mut data)?;
         let key = partition_key(kind, &data);
         let sealed = self.registry.seal(kind, id, &mut data);
         sealed.map_err(|error| Defect::new(error.to_string()))?;
-        Ok((data.to_string(), aggregate(&key, id)))
+        let version = i32::try_from(version).unwrap_or(i32::MAX);
+        Ok((data.to_string(), aggregate(&key, id), version))
     }
 }
 
@@ -255,14 +264,14 @@ pub(super) fn is_json(payload: &str) -> bool {
 }
 
 /// A letter's payload is a message's data, or its whole envelope if the data could not be had.
-fn unwrapped(mut read: Value, current: u32) -> (u32, Value) {
+fn unwrapped(mut read: Value, kept: u32) -> (u32, Value) {
     if read.get("specversion").is_none() {
-        return (current, read);
+        return (kept, read);
     }
     let schema = read.get("dataschema").and_then(Value::as_str).unwrap_or_default();
     let version = schema.rsplit('/').next().and_then(|version| version.parse().ok());
     let data = read.get_mut("data").map(Value::take).unwrap_or_default();
-    (version.unwrap_or(current), data)
+    (version.unwrap_or(kept), data)
 }
 
 /// A notification's payload says of which type it is.

@@ -27,6 +27,8 @@ pub struct Record<'a> {
     pub id: MessageId,
     /// Its type, as far as it had one.
     pub kind: &'a str,
+    /// The version of its type that the payload is of.
+    pub schema_version: i32,
     /// What it says, as text.
     pub payload: &'a str,
     /// The id of the request that caused it.
@@ -146,6 +148,7 @@ impl Ledger {
             message_id: record.id,
             kind: record.kind.to_owned(),
             payload: record.payload.to_owned(),
+            schema_version: record.schema_version,
             correlation_id: record.correlation_id.map(str::to_owned),
             traceparent: record.traceparent.map(str::to_owned),
             reason: Defect::new(reason).reason().to_owned(),

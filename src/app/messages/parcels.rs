@@ -74,14 +74,13 @@ impl Parcels {
         let data: Value = serde_json::from_str(&message.payload).unwrap_or_default();
         let key = kind.map(|kind| partition_key(kind, &data)).filter(|key| !key.is_empty());
         let shard = kind.map_or(0, |kind| kind.shard_of(key.as_deref().unwrap_or_default()));
-        let version = kind.map_or(1, StreamType::version);
         let envelope = Envelope {
             id: message.id,
             source: SOURCE.to_owned(),
             kind: message.kind.clone(),
             subject: key.clone(),
             time: message.created_at,
-            version: u16::try_from(version).unwrap_or(u16::MAX),
+            version: u16::try_from(message.schema_version).unwrap_or(u16::MAX),
             correlation_id: Some(message.correlation_id.clone()),
             traceparent: message.traceparent.clone(),
             partition_key: key,

@@ -48,6 +48,7 @@ pub async fn by_hand(
         aggregate_id: aggregate(&prepared.partition_key, id),
         lane: Lane::Bus,
         kind: kind.to_owned(),
+        schema_version: prepared.version(),
         payload: prepared.payload,
         correlation_id: origin.correlation_id.clone(),
         traceparent: origin.traceparent.clone(),

@@ -87,9 +87,9 @@ impl DeadLetters {
             return Err(("not_json", detail.to_owned()));
         }
         let lane = Lane::of(&letter.kind);
-        let (payload, aggregate_id) = match lane {
+        let (payload, aggregate_id, schema_version) = match lane {
             // Its place in the order is lost anyway, and it must not keep others back.
-            Lane::Mail => (letter.payload.clone(), letter.message_id.0),
+            Lane::Mail => (letter.payload.clone(), letter.message_id.0, 1),
             Lane::Bus => self.renew(&letter).map_err(|defect| {
                 let why = defect.reason();
                 ("does_not_fit", format!("{why}: it would die again, send an edited copy"))
@@ -99,6 +99,7 @@ impl DeadLetters {
             id: letter.message_id,
             aggregate_id,
             kind: letter.kind.clone(),
+            schema_version,
             payload,
             correlation_id: correlation_id(&letter, origin),
             traceparent: letter.traceparent.clone(),

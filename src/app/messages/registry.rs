@@ -46,6 +46,13 @@ pub struct Prepared {
     pub partition_key: String,
 }
 
+impl Prepared {
+    /// The version of its type that it is of: the current one.
+    pub fn version(&self) -> i32 {
+        i32::try_from(self.kind.version()).unwrap_or(i32::MAX)
+    }
+}
+
 /// The types with their compiled schemas. Made once; cheap to clone.
 #[derive(Clone)]
 pub struct Registry(Arc<Inner>);

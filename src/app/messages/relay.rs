@@ -174,6 +174,7 @@ impl Outbox {
             message_id: message.id,
             kind: message.kind.clone(),
             payload: message.payload.clone(),
+            schema_version: message.schema_version,
             correlation_id: Some(message.correlation_id.clone()),
             traceparent: message.traceparent.clone(),
             reason: message::storable(why, 1000),

@@ -16,13 +16,23 @@ use crate::postgres::inbox::Ending;
 /// A delivery, read.
 #[derive(Clone)]
 pub struct Taken {
+    /// The message's own id, or one made of what was found.
     pub id: MessageId,
+    /// Under what the inbox knows it, with its version.
     pub stream: String,
+    /// Its type, or that of the stream it lay on.
     pub kind: String,
+    /// The version of its type that the payload is of, as its envelope says.
+    pub schema_version: i32,
+    /// Its data as it came, or the whole of what is no envelope.
     pub payload: String,
+    /// The id of the request that caused it.
     pub correlation_id: Option<String>,
+    /// W3C trace context of that request.
     pub traceparent: Option<String>,
+    /// By what its order is kept; none of what is parked.
     pub partition_key: Option<String>,
+    /// What it says, or why nobody can ever handle it.
     pub content: Result<Message, Defect>,
 }
 
@@ -33,6 +43,7 @@ impl Taken {
             stream: self.stream.clone(),
             id: self.id,
             kind: &self.kind,
+            schema_version: self.schema_version,
             payload: &self.payload,
             correlation_id: self.correlation_id.as_deref(),
             traceparent: self.traceparent.as_deref(),
@@ -70,6 +81,7 @@ impl Taken {
                 id: made_up(delivery),
                 stream: stream_name(None),
                 kind: message::kind(delivery.stream.kind()),
+                schema_version: 1,
                 payload: text(&delivery.body),
                 correlation_id: None,
                 traceparent: None,
@@ -111,6 +123,7 @@ impl Taken {
             id: if misplaced { made_up(delivery) } else { envelope.id },
             stream: bus_stream_name(&envelope.kind, version),
             kind: message::kind(&envelope.kind),
+            schema_version: i32::from(envelope.version),
             payload,
             correlation_id: envelope.correlation_id,
             traceparent: envelope.traceparent,

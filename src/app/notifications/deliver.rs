@@ -176,6 +176,7 @@ impl Rest<'_> {
             id,
             aggregate_id: fact.aggregate_id,
             kind: self.r#type.to_owned(),
+            schema_version: 1,
             payload: serde_json::to_string(self).unwrap_or_default(),
             correlation_id: correlation_id.unwrap_or_else(|| self.origin_id.to_string()),
             traceparent: self.received.traceparent.clone(),
