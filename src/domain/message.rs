@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 use super::fact::Fact;
 use super::ids::{BookingId, MessageId};
@@ -39,6 +40,22 @@ impl Lane {
     pub fn of(kind: &str) -> Self {
         if kind.contains('.') { Self::Bus } else { Self::Mail }
     }
+}
+
+/// An id (UUID version 8) for what came without one, made of what is known of it: it is the same
+/// when it comes again.
+pub fn derived_id(parts: &[&[u8]]) -> MessageId {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut bytes = [0_u8; 16];
+    for (to, from) in bytes.iter_mut().zip(digest) {
+        *to = from;
+    }
+    MessageId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
 }
 
 /// Where a fan-out goes on: whose message it is and which booking was told last.

@@ -31,6 +31,9 @@ fn claim_lock(lane: Lane) -> i64 {
     }
 }
 
+/// Nobody waits for the disk: what a crash of PostgreSQL makes it forget of claims and of what was
+/// sent (the last moments) is done again, and consumers know what they have had.
+const LAZILY: &str = "SET LOCAL synchronous_commit = off;";
 /// Two relays that claim at once do not see each other's leases, so one could overtake the other
 /// within an aggregate: claims take turns, and each begins after the one before is committed. The
 /// settings keep the planner, whose statistics lag behind a burst, to the partial indexes: with
@@ -317,7 +320,7 @@ pub async fn claim(
 ) -> Result<Vec<Claimed>, DbError> {
     let tx = db.begin().await?;
     let lock = claim_lock(lane);
-    tx.batch_execute(&format!("{BEFORE_CLAIM}{lock})")).await?;
+    tx.batch_execute(&format!("{LAZILY}{BEFORE_CLAIM}{lock})")).await?;
     let rows = tx.rows(CLAIM, &[&now, &limit, &lease_until, &lane.name()]).await?;
     let mut claimed = rows.iter().map(from_row).collect::<Result<Vec<_>, DbError>>()?;
     tx.commit().await?;
@@ -331,14 +334,18 @@ pub async fn claim(
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn mark_sent(
-    conn: &Conn,
+    db: &Db,
     messages: &[(&Claimed, Option<&str>)],
     now: Timestamp,
 ) -> Result<u64, DbError> {
     let seqs: Vec<i64> = messages.iter().map(|(message, _)| message.seq).collect();
     let fences: Vec<i64> = messages.iter().map(|(message, _)| message.fence).collect();
     let positions: Vec<Option<&str>> = messages.iter().map(|(_, position)| *position).collect();
-    conn.run(MARK_SENT, &[&seqs, &fences, &now, &positions]).await
+    let tx = db.begin().await?;
+    tx.batch_execute(LAZILY).await?;
+    let sent = tx.run(MARK_SENT, &[&seqs, &fences, &now, &positions]).await?;
+    tx.commit().await?;
+    Ok(sent)
 }
 
 /// Gives messages back unsent; nothing counts against them.

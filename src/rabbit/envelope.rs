@@ -6,7 +6,6 @@ use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::RabbitError;
@@ -165,26 +164,16 @@ pub fn death(delivery: &Delivery) -> Option<String> {
 }
 
 /// The id that a message came with. Foreign ones that are no UUIDs, and messages without any, get
-/// one (version 8) made of the id or of the whole body: it is the same when they come again.
+/// one made of the id or of the whole body.
 fn identity(named: Option<&str>, body: &[u8]) -> MessageId {
     let named = named.filter(|name| !name.is_empty());
     if let Some(id) = named.and_then(|name| name.parse().ok()) {
         return MessageId(id);
     }
-    let mut hash = Sha256::new();
-    if let Some(name) = named {
-        hash.update(b"id:");
-        hash.update(name.as_bytes());
-    } else {
-        hash.update(b"body:");
-        hash.update(body);
+    match named {
+        Some(name) => message::derived_id(&[b"id", name.as_bytes()]),
+        None => message::derived_id(&[b"body", body]),
     }
-    let digest: [u8; 32] = hash.finalize().into();
-    let mut bytes = [0_u8; 16];
-    for (to, from) in bytes.iter_mut().zip(digest) {
-        *to = from;
-    }
-    MessageId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
 }
 
 fn parse(id: MessageId, body: &[u8], named: &str) -> (String, Result<Content, Defect>) {

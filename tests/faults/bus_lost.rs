@@ -256,4 +256,13 @@ async fn installations_move_to_another_broker_under_load() {
     let again = "SELECT count(*) FROM (SELECT message_id FROM message_log
         WHERE action IN ('processed', 'skipped') GROUP BY message_id HAVING count(*) > 1) twice";
     assert_eq!(house.world.count(again).await, 0, "something was dealt with twice");
+    // What operators look at before they give the old broker up.
+    let table = house.world.command(&["streams", "parity"]).await;
+    let line = table.lines().find(|line| line.starts_with("interest.changed")).expect(&table);
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    let accepted = house.accepted.to_string();
+    assert_eq!(columns[1..6], [&accepted, &accepted, "0", "user_interactions", "0"], "{table}");
+    let lags = columns[6..].iter().map(|live| live.split_once('/').expect(&table));
+    let lengths: Vec<usize> = lags.map(|(length, _)| length.parse().unwrap()).collect();
+    assert!(lengths.len() == 2 && lengths.iter().all(|length| *length > 1000), "{table}");
 }

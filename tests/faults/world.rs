@@ -16,7 +16,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use crate::process::{Dir, var};
+use crate::process::{Dir, binary, var};
 use crate::server::{SECRET, Server};
 use crate::services::{Postgres, Rabbit, Redis, broker};
 
@@ -123,6 +123,16 @@ impl World {
         let mut settings = self.settings.clone();
         settings.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         Server::start(&settings, &self.log()).await
+    }
+
+    /// What a command of the binary says, with the settings of servers.
+    pub async fn command(&self, args: &[&str]) -> String {
+        let mut command = tokio::process::Command::new(binary());
+        let output = command.args(args).env_clear().envs(&self.settings).output().await;
+        let output = output.expect("the binary can be started");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said
     }
 
     /// A server that will die at that crash point (`src/fault.rs`).

@@ -112,14 +112,11 @@ impl Outbox {
             }
         }
         let mut settled = Settled::default();
-        if !sent.is_empty() || !unknown.is_empty() {
-            let conn = self.db.get().await?;
-            if !sent.is_empty() {
-                settled.sent = outbox::mark_sent(&conn, &sent, self.clock.now()).await?;
-            }
-            if !unknown.is_empty() {
-                outbox::release(&conn, &unknown).await?;
-            }
+        if !sent.is_empty() {
+            settled.sent = outbox::mark_sent(&self.db, &sent, self.clock.now()).await?;
+        }
+        if !unknown.is_empty() {
+            outbox::release(&*self.db.get().await?, &unknown).await?;
         }
         if !refused.is_empty() {
             (settled.failed, settled.dead) = self.refuse(&refused).await?;

@@ -1,7 +1,6 @@
 //! A message as the bus brought it, read: what it says, or why nobody can ever handle it.
 
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 
 use super::handle::Message;
 use super::ledger::Record;
@@ -134,21 +133,11 @@ impl Taken {
     }
 }
 
-/// The id of what has none: made of its place and of what it says (version 8), so that it is the
-/// same when it comes again, and another one when places begin anew.
+/// The id of what has none: made of its place and of what it says, so that it is another one when
+/// places begin anew.
 fn made_up(delivery: &Delivery) -> MessageId {
-    let mut hash = Sha256::new();
-    hash.update(delivery.stream.to_string().as_bytes());
-    hash.update([0]);
-    hash.update(delivery.position.to_string().as_bytes());
-    hash.update([0]);
-    hash.update(&delivery.body);
-    let digest: [u8; 32] = hash.finalize().into();
-    let mut bytes = [0_u8; 16];
-    for (to, from) in bytes.iter_mut().zip(digest) {
-        *to = from;
-    }
-    MessageId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    let (stream, position) = (delivery.stream.to_string(), delivery.position.to_string());
+    message::derived_id(&[stream.as_bytes(), position.as_bytes(), &delivery.body])
 }
 
 /// A body as a dead letter keeps it.
