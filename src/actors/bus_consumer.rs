@@ -114,8 +114,9 @@ impl BusConsumer {
     }
 
     fn close_breaker(&mut self) {
+        // Each time: who is made anew after an outage does not know of the breaker before.
+        metrics::gauge!("breaker_open", "service" => self.group()).set(0.0);
         if self.breaker.succeed() {
-            metrics::gauge!("breaker_open", "service" => self.group()).set(0.0);
             tracing::info!(service = self.group(), "it is back: consuming goes on");
         }
     }

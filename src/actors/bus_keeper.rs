@@ -105,12 +105,13 @@ impl Actor for BusKeeper {
     async fn step(&mut self) -> anyhow::Result<Next> {
         let portion = self.pace.portion(BATCH);
         self.pace.keep(portion).await;
+        // A stream or group that is gone is declared anew, and empty. First, because while the bus
+        // is away nothing is known to be lost, and who is made anew looks from far back on.
+        self.parcels.declare(self.bus.as_ref()).await?;
         let Look { mut missing, more } = self.recovery.look(portion).await?;
         if more && missing.is_empty() {
             return Ok(Next::Again);
         }
-        // A stream or group that is gone is declared anew, and empty.
-        self.parcels.declare(self.bus.as_ref()).await?;
         let waiting = self.measure().await?;
         missing.retain(|one| is_lost(one, &waiting));
         if !missing.is_empty() {

@@ -3,9 +3,10 @@
 //! other broker holds nobody up, and what it missed is sent again when it has become the bus.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::pace::Pace;
 use super::{Actor, Next};
@@ -14,6 +15,9 @@ use crate::app::messages::relay::{Claimed, Outbox, Published, Settled};
 use crate::bus::{EventBus, Outgoing, Position, PublishError, Status};
 use crate::domain::breaker::{Breaker, Gate};
 use crate::fault::crash_point;
+
+/// How long the other broker may take, while the bus waits for it.
+const ALSO_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The relay of the bus. Any number of them, in any number of processes, share the work.
 pub struct BusRelay {
@@ -44,10 +48,14 @@ impl Also {
             metrics::counter!("bus_also_missed_total").increment(count(outgoing.len()));
             return;
         }
-        let missed = match self.try_publish(parcels, outgoing).await {
-            Ok(missed) => missed,
-            Err(error) => {
+        let missed = match timeout(ALSO_PATIENCE, self.try_publish(parcels, outgoing)).await {
+            Ok(Ok(missed)) => missed,
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "the other broker is away");
+                outgoing.len()
+            }
+            Err(_) => {
+                tracing::warn!("the other broker does not answer");
                 outgoing.len()
             }
         };
@@ -96,6 +104,10 @@ impl BusRelay {
     ) -> anyhow::Result<Self> {
         let (bus, also) = buses;
         parcels.declare(bus.as_ref()).await?;
+        // What failed before is tried at once by whoever starts (S2.53).
+        if let Err(error) = outbox.hurry().await {
+            tracing::warn!(error = format!("{:#}", anyhow!(error)), "failures wait for their time");
+        }
         Ok(Self { outbox, parcels, bus, also: also.map(Also::new), pace, batch_max })
     }
 

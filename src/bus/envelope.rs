@@ -12,6 +12,8 @@ use crate::domain::message::Defect;
 
 /// Who we are.
 pub const SOURCE: &str = "/happening";
+/// The end of the year 2999: later times are mistakes, and not all stores take them.
+const LATEST: Timestamp = Timestamp::constant(32_503_680_000, 0);
 const SPEC: &str = "1.0";
 const JSON: &str = "application/json";
 const SCHEMAS: &str = "/schemas/";
@@ -91,6 +93,9 @@ impl Envelope {
             return Err(wrong("type", "is not resource.action"));
         }
         let time = wire.time.parse().map_err(|_| wrong("time", "is not an RFC 3339 time"))?;
+        if !(Timestamp::UNIX_EPOCH..LATEST).contains(&time) {
+            return Err(wrong("time", "is not between 1970 and 3000"));
+        }
         let version = version(&wire.dataschema, &kind)?;
         if has_nul(&wire.data) {
             return Err(wrong("data", "has a NUL character, which cannot be stored"));

@@ -363,6 +363,10 @@ fn copied(kept: &Kept) -> Reply {
 
 /// The letters that a request means.
 pub fn filter(errors: &mut FieldErrors, at: &str, raw: FilterBody) -> Filter {
+    if raw.ids.as_ref().is_some_and(Vec::is_empty) {
+        let detail = "must name a letter, or be left out";
+        errors.push(FieldError::new(&format!("{at}/ids"), "required", detail));
+    }
     let ids = raw.ids.unwrap_or_default();
     if ids.len() > IDS_MAX {
         let detail = format!("must name at most {IDS_MAX} letters");

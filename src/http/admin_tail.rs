@@ -23,6 +23,8 @@ use crate::app::{App, Error as AppError};
 
 /// How often the streams are looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// A tail ends by itself after this: whoever begins the next one shows again that they may.
+const LASTS: Duration = Duration::from_mins(15);
 /// A word now and then keeps proxies from hanging up, and tells who has gone.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// People who look on at the same time, in one process.
@@ -65,7 +67,9 @@ struct TailQuery {
 }
 
 struct Watching {
+    app: web::Data<App>,
     tail: Tail,
+    begun: Instant,
     waiting: Vec<Bytes>,
     spoke: Instant,
     _seat: Seat,
@@ -76,7 +80,7 @@ struct Watching {
 /// changes by it.
 #[utoipa::path(tag = "operations", params(TailQuery,
         ("type" = String, Path, description = "Its name, e.g. `interest.changed`")),
-    responses((status = 200, description = "Events, until one hangs up",
+    responses((status = 200, description = "Events, until one hangs up, for 15 minutes at most",
                content_type = "text/event-stream", body = String)))]
 #[get("/admin/streams/{type}/tail")]
 async fn tail(
@@ -90,7 +94,8 @@ async fn tail(
     let tail = Tail::begin(&app, &kind, from)?;
     let seat = tails.enter()?;
     let waiting = vec![Bytes::from_static(b": watching\n\n")];
-    let watching = Watching { tail, waiting, spoke: Instant::now(), _seat: seat };
+    let (begun, spoke) = (Instant::now(), Instant::now());
+    let watching = Watching { app, tail, begun, waiting, spoke, _seat: seat };
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/event-stream"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -100,17 +105,21 @@ async fn tail(
 
 fn frames(watching: Watching) -> impl Stream<Item = Result<Bytes, Error>> {
     stream::unfold(watching, |mut watching| async move {
-        let frame = watching.next().await;
+        let frame = watching.next().await?;
         Some((Ok(frame), watching))
     })
 }
 
 impl Watching {
-    async fn next(&mut self) -> Bytes {
+    /// The next thing to say; `None` when its time is over, or the process stops.
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
+            if self.app.rooms.is_closing() || self.begun.elapsed() >= LASTS {
+                return None;
+            }
             if !self.waiting.is_empty() {
                 self.spoke = Instant::now();
-                return self.waiting.drain(..).flatten().collect();
+                return Some(self.waiting.drain(..).flatten().collect());
             }
             match self.tail.next().await {
                 Ok(passed) if !passed.is_empty() => {

@@ -40,8 +40,7 @@ const LIST: &str = "SELECT * FROM ((
                to_json(detail)::text
         FROM message_log
         WHERE ($1::text IS NULL OR $1 = 'message')
-          AND ($2::text IS NULL OR 'message.' || action = $2)
-          AND $3::uuid IS NULL AND ($4::text IS NULL OR message_id = $4)
+          AND ($2::text IS NULL OR action = $14) AND $3::uuid IS NULL AND ($4::text IS NULL OR message_id = $4)
           AND ($5::text IS NULL OR correlation_id = $5) AND ($6::text IS NULL OR type = $6)
           AND ($7::text IS NULL OR service = $7) AND at >= $8 AND at < $9 AND at <= $10
           AND (at, 'message'::text, (message_id || ' ' || service || ' ' || action) COLLATE \"C\")
@@ -103,9 +102,10 @@ pub async fn list(
     let at = after.and_then(|place| Timestamp::from_microsecond(place.at_us).ok());
     let (at, from) = (at.unwrap_or(LAST), after.map_or("z", |place| place.source.name()));
     let key = after.map_or("", |place| place.key.as_str());
-    let params: [&(dyn ToSql + Sync); 13] = [
+    let told = action.as_deref().map(|action| action.strip_prefix("message.").unwrap_or("none"));
+    let params: [&(dyn ToSql + Sync); 14] = [
         &source, action, &actor, subject, request_id, kind, service, &since, &until, &at, &from,
-        &key, &limit,
+        &key, &limit, &told,
     ];
     conn.rows(LIST, &params).await?.iter().map(line).collect()
 }

@@ -84,10 +84,12 @@ const FAIL: &str = "WITH failed AS (
 const HURRY: &str = "UPDATE outbox SET next_attempt_at = NULL
     WHERE lane = $1 AND sent_at IS NULL AND dead_at IS NULL AND attempts > 0 AND seq > 0
       AND next_attempt_at IS NOT NULL";
-const BEFORE_ALL: &str =
-    "SELECT coalesce(min(seq), 1) - 1 AS seq FROM outbox WHERE created_at >= $1";
-const AFTER: &str = "SELECT seq, id, type, created_at, sent_at, dead_at FROM outbox
-    WHERE seq > $1 AND lane = $3 ORDER BY seq LIMIT $2";
+const ENDS: &str = "SELECT (SELECT seq FROM outbox ORDER BY seq LIMIT 1) AS first,
+        (SELECT seq FROM outbox ORDER BY seq DESC LIMIT 1) AS last";
+const MADE_FROM: &str = "SELECT created_at FROM outbox WHERE seq >= $1 ORDER BY seq LIMIT 1";
+/// Of both lanes: who looks for those of one has to get past the others.
+const AFTER: &str = "SELECT seq, id, type, created_at, sent_at, dead_at, lane = $3 AS ours
+    FROM outbox WHERE seq > $1 ORDER BY seq LIMIT $2";
 const FIND: &str =
     "SELECT seq, id, aggregate_id, type, payload::text AS payload, correlation_id, traceparent,
         created_at, fence, attempts, schema_version
@@ -97,7 +99,7 @@ const UNSEND: &str = "UPDATE outbox SET sent_at = NULL, lease_until = NULL, next
     WHERE seq = ANY ($1) AND sent_at <= $2 AND dead_at IS NULL";
 const PRUNE: &str = "DELETE FROM outbox WHERE seq = ANY (ARRAY(
     SELECT seq FROM outbox
-    WHERE created_at < $1 AND (sent_at < $1 OR dead_at < $1) LIMIT $2))";
+    WHERE seq <= $3 AND created_at < $1 AND (sent_at < $1 OR dead_at < $1) LIMIT $2))";
 
 /// A fact to be told, and where it came from.
 #[derive(Clone, Debug)]
@@ -290,6 +292,8 @@ pub struct Progress {
     pub sent_at: Option<Timestamp>,
     /// When it was given up.
     pub dead_at: Option<Timestamp>,
+    /// It is of the lane that was asked for.
+    pub ours: bool,
 }
 
 /// A publication that the broker refused.
@@ -380,18 +384,35 @@ pub async fn hurry(conn: &Conn, lane: Lane) -> Result<u64, DbError> {
     conn.run(HURRY, &[&lane.name()]).await
 }
 
-/// The place before the first message that was written at `since` or later.
+/// A place before all messages that were written at `since` or later, but for those whose
+/// transaction took its time: places and times rise together only roughly. Halves what is between
+/// the ends until it is found, because there is no index by time.
 ///
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn place_before(conn: &Conn, since: Timestamp) -> Result<i64, DbError> {
-    match conn.row(BEFORE_ALL, &[&since]).await? {
-        Some(row) => Ok(row.try_get("seq")?),
-        None => Ok(0),
+    let Some(ends) = conn.row(ENDS, &[]).await? else { return Ok(0) };
+    let (first, last): (Option<i64>, Option<i64>) = (ends.try_get("first")?, ends.try_get("last")?);
+    let (Some(first), Some(last)) = (first, last) else { return Ok(0) };
+    // What is at `low` and before is older; at `high` nothing is.
+    let (mut low, mut high) = (first.saturating_sub(1), last.saturating_add(1));
+    while high.saturating_sub(low) > 1 {
+        let middle = low.midpoint(high);
+        let made: Option<Timestamp> = match conn.row(MADE_FROM, &[&middle]).await? {
+            Some(row) => Some(row.try_get("created_at")?),
+            None => None,
+        };
+        if made.is_some_and(|made| made < since) {
+            low = middle;
+        } else {
+            high = middle;
+        }
     }
+    Ok(low)
 }
 
-/// How far the next `limit` messages of a lane after that place are, in their order.
+/// How far the next `limit` messages after that place are, in their order, and which of them are of
+/// that lane.
 ///
 /// # Errors
 /// When PostgreSQL is away.
@@ -411,6 +432,7 @@ pub async fn progress(
                 created_at: row.try_get("created_at")?,
                 sent_at: row.try_get("sent_at")?,
                 dead_at: row.try_get("dead_at")?,
+                ours: row.try_get("ours")?,
             })
         })
         .collect()
@@ -438,7 +460,8 @@ pub async fn unsend(conn: &Conn, seqs: &[i64], before: Timestamp) -> Result<u64,
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn prune(conn: &Conn, before: Timestamp, limit: i64) -> Result<u64, DbError> {
-    conn.run(PRUNE, &[&before, &limit]).await
+    let place = place_before(conn, before).await?;
+    conn.run(PRUNE, &[&before, &limit, &place]).await
 }
 
 fn keys(messages: &[&Claimed]) -> (Vec<i64>, Vec<i64>) {

@@ -6,12 +6,14 @@ use super::{Conn, DbError, Statements as _};
 
 const PING: &str = "SELECT 1";
 const BACKLOG: &str = "SELECT
-    (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL) AS unsent,
+    (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL AND seq > 0) AS unsent,
     (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL AND attempts > 0)
         AS failing,
     (SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL) AS dead,
-    (SELECT created_at FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL AND seq > 0
-        ORDER BY seq LIMIT 1) AS oldest";
+    (SELECT min(first.created_at) FROM unnest(ARRAY['mail', 'bus']) AS l (lane)
+        CROSS JOIN LATERAL (SELECT o.created_at FROM outbox o
+            WHERE o.lane = l.lane AND o.sent_at IS NULL AND o.dead_at IS NULL AND o.seq > 0
+            ORDER BY o.seq LIMIT 1) AS first) AS oldest";
 
 const SETTINGS: &str = "SELECT current_user::text AS user_name, current_database()::text AS name,
     current_setting('server_version') AS version,

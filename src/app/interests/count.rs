@@ -23,6 +23,9 @@ use crate::domain::processing::ServiceContext;
 use crate::postgres::Conn;
 use crate::postgres::interaction::{self, Counted};
 
+/// The highest version that is believed. A person's next word counts on from the highest that was
+/// heard: it must never come to where schemas end (2^53).
+const VERSION_MAX: i64 = 1 << 52;
 /// Why a message changed nothing.
 const NOTHING_NEW: &str = "counted before, or of something or somebody unknown";
 
@@ -144,6 +147,9 @@ impl Batch {
             return Some(());
         }
         let (user, version) = (id(data, "userId")?, data.get("version")?.as_i64()?);
+        if version > VERSION_MAX {
+            return None;
+        }
         let (at, message_id) = (message.happened_at, message.id);
         match message.kind {
             INTEREST_CHANGED => {

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::CONTINUED;
 use super::count::id;
+use super::{CONTINUED, INTEREST_CHANGED};
 use crate::app::messages::handle::Message;
 use crate::clock::Ids;
 use crate::domain::alert::{Crowd, Rumour};
@@ -138,6 +138,7 @@ pub(super) async fn rounds(
     let organizers = alert::organizers(tx, &events).await?;
     let causes: HashMap<_, &Message> = batch
         .iter()
+        .filter(|one| one.kind == INTEREST_CHANGED)
         .filter_map(|one| Some(((id(&one.data, "eventId")?, id(&one.data, "userId")?), one)))
         .collect();
     let round = |(event, crowd): (&EventId, &Crowd)| {

@@ -52,13 +52,20 @@ impl Parcels {
         readers
     }
 
-    /// Makes sure that all streams and groups exist.
+    /// Makes sure that all streams and groups exist. Those of a type that the broker refuses keep
+    /// no other type back: whoever publishes to them or reads them is told.
     ///
     /// # Errors
-    /// When the broker is away or says no.
+    /// When the broker is away.
     pub async fn declare(&self, bus: &dyn EventBus) -> Result<(), BusError> {
-        for (_, streams, groups) in self.all() {
-            bus.declare(&streams, &groups).await?;
+        for (kind, streams, groups) in self.all() {
+            match bus.declare(&streams, &groups).await {
+                Err(BusError::Refused(error)) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(r#type = kind.name, error, "streams cannot be declared");
+                }
+                done => done?,
+            }
         }
         Ok(())
     }

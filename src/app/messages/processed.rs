@@ -9,6 +9,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::later;
+use super::recover::LOOK_BACK;
 use crate::clock::Ids;
 use crate::config;
 use crate::domain::processing::backoff_ms;
@@ -195,7 +196,8 @@ pub async fn cleanup_chunk(
     service: Option<ServiceContext>,
     now: Timestamp,
 ) -> Result<u64, DbError> {
-    let age = SignedDuration::from_hours(i64::from(days) * 24);
+    // What is younger may look lost to those who compare, and be sent again.
+    let age = SignedDuration::from_hours(i64::from(days) * 24).max(LOOK_BACK);
     let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
     inbox::prune(&*db.get().await?, before, service, CHUNK).await
 }

@@ -18,7 +18,7 @@ use crate::postgres::{Conn, DbError, dead_letter, outbox};
 
 /// Where a new process starts to compare. Below what is kept of either side: whatever the inbox
 /// has forgotten must not look lost.
-const LOOK_BACK: SignedDuration = SignedDuration::from_hours(12);
+pub(super) const LOOK_BACK: SignedDuration = SignedDuration::from_hours(12);
 /// Times that one message is sent again; somebody else may be eating the queue.
 const AGAIN_MAX: u32 = 3;
 /// The same on the bus, where nobody takes what others are to get: what is lost often there, a
@@ -166,13 +166,15 @@ async fn states(
     due: Timestamp,
 ) -> Result<Vec<State>, DbError> {
     // What nobody has to deal with is done once it was sent.
-    let start = |message: &Progress| match message.sent_at.or(message.dead_at) {
-        Some(_) if message.created_at <= due => State::Done,
-        _ => State::Underway,
+    let start = |message: &Progress| {
+        let over = !message.ours || message.sent_at.or(message.dead_at).is_some();
+        if over && message.created_at <= due { State::Done } else { State::Underway }
     };
     let mut states: Vec<State> = messages.iter().map(start).collect();
     for (service, kinds) in duties {
-        let concerned = |message: &Progress| kinds.is_none_or(|all| all.contains(&&*message.kind));
+        let concerned = |message: &Progress| {
+            message.ours && kinds.is_none_or(|all| all.contains(&&*message.kind))
+        };
         let keys: Vec<Key> = messages.iter().filter(|one| concerned(one)).flat_map(keys).collect();
         let entries = inbox::find(conn, *service, &keys.iter().collect::<Vec<_>>()).await?;
         let known: HashMap<&str, &Entry> =
@@ -265,6 +267,7 @@ mod tests {
             created_at: at(10),
             sent_at: Some(at(11)),
             dead_at: None,
+            ours: true,
         };
         let of = |message: &Progress, entry: Option<&Entry>, due| state(message, entry, at(due));
         assert!(of(&sent, None, 9) == State::Underway, "others may be written before it");

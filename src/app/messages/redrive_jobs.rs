@@ -164,16 +164,17 @@ impl DeadLetters {
         Ok(done)
     }
 
-    /// Goes on with every job that is not over.
+    /// Goes on with every job that is not over; one that fails keeps no other back.
     ///
     /// # Errors
-    /// When PostgreSQL is away.
+    /// When PostgreSQL is away, or a job cannot go on.
     pub async fn step_all(&self) -> Result<()> {
         let running = redrive::running(&*self.db.get().await?, ROUND_MAX).await?;
+        let mut failed = Ok(());
         for id in running {
-            self.step(id).await?;
+            failed = self.step(id).await.map(drop).and(failed);
         }
-        Ok(())
+        failed
     }
 
     /// A job.

@@ -5,8 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -62,8 +61,8 @@ pub struct Taker {
     registry: Registry,
     handler: Handling,
     relays: [Wake; 2],
-    /// Outages of a PostgreSQL that answered, since a batch went through.
-    doubts: Arc<AtomicU32>,
+    /// The message that met outages of a PostgreSQL that answered, and how many.
+    doubts: Arc<Mutex<Option<(MessageId, u32)>>>,
 }
 
 /// Why a batch did not go through.
@@ -134,10 +133,7 @@ impl Taker {
             let all: Vec<&Taken> =
                 taken.iter().filter(|one| !verdicts.contains_key(&one.id)).collect();
             match self.attempt(&all).await {
-                Ok(done) => {
-                    self.doubts.store(0, Ordering::Relaxed);
-                    verdicts.extend(done);
-                }
+                Ok(done) => verdicts.extend(done),
                 Err(Broken::Outage(outage)) => return Err(outage),
                 Err(Broken::Poison(id, defect)) => {
                     let is_it = |one: &Taken| one.id == id && one.content.is_ok();
@@ -196,7 +192,6 @@ impl Taker {
             }
             verdicts.insert(one.id, verdict);
         }
-        self.doubts.store(0, Ordering::Relaxed);
         verdicts.extend(self.hold(&held).await?);
         Ok(())
     }
@@ -225,29 +220,7 @@ impl Taker {
         let conn = self.ledger.db.get().await?;
         let waiting = inbox::waiting(&conn, service, &keys, earlier(now, missed_ms)).await?;
         drop(conn);
-        let mut by_key: HashMap<&str, Vec<&Waiting>> = HashMap::new();
-        for one in &waiting {
-            by_key.entry(&one.partition_key).or_default().push(one);
-        }
-        let (mut going, mut held) = (HashSet::new(), Vec::new());
-        for one in taken {
-            let others = one.partition_key.as_deref().and_then(|key| by_key.get(key));
-            let Some(others) = others else { continue };
-            let revision = one.id.to_string();
-            // Those that go in this batch, before it, are not in its way; nor is it in its own
-            // once it is due.
-            let until = |other: &&&Waiting| match other.revision.cmp(&revision) {
-                std::cmp::Ordering::Less => !going.contains(&other.revision),
-                std::cmp::Ordering::Equal => other.next_attempt_at.is_some_and(|due| due > now),
-                std::cmp::Ordering::Greater => false,
-            };
-            let due = others.iter().filter(until).map(|it| it.next_attempt_at.unwrap_or(now));
-            match due.max() {
-                Some(due) => held.push((one, due)),
-                None => drop(going.insert(revision)),
-            }
-        }
-        self.hold(&held).await
+        self.hold(&held_up(taken, &waiting, now)).await
     }
 
     /// Has messages wait for others, and those behind them wait for them.
@@ -280,21 +253,23 @@ impl Taker {
             Err(Broken::Failed(format!("panicked: {}", told_by(panic.as_ref()))))
         });
         match done {
-            Err(Broken::Outage(outage)) => Err(self.doubt(outage).await),
+            Err(Broken::Outage(outage)) => Err(self.doubt(batch, outage).await),
             done => done,
         }
     }
 
-    /// A statement that is cancelled each time looks like an outage of PostgreSQL. It is one while
-    /// PostgreSQL does not answer, and for a while after that.
-    async fn doubt(&self, outage: Outage) -> Broken {
+    /// A statement that is cancelled each time looks like an outage of PostgreSQL, and is one while
+    /// PostgreSQL does not answer. When it does, a batch is taken apart to find the message whose
+    /// statement it is; of that one it is believed a few times more.
+    async fn doubt(&self, batch: &[&Taken], outage: Outage) -> Broken {
         if outage.dependency != POSTGRES || self.ledger.reach_postgres().await.is_err() {
             return Broken::Outage(outage);
         }
-        if self.doubts.fetch_add(1, Ordering::Relaxed) < DOUBTS_MAX {
-            return Broken::Outage(outage);
-        }
-        Broken::Failed(outage.reason)
+        let [only] = batch else { return Broken::Failed(outage.reason) };
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = doubts.filter(|(id, _)| *id == only.id).map_or(0, |(_, times)| times);
+        *doubts = Some((only.id, before.saturating_add(1)));
+        if before < DOUBTS_MAX { Broken::Outage(outage) } else { Broken::Failed(outage.reason) }
     }
 
     async fn transaction(&self, batch: &[&Taken]) -> Result<HashMap<MessageId, Verdict>, Broken> {
@@ -412,4 +387,46 @@ fn behind(due: Timestamp, now: Timestamp) -> Duration {
     }
     let overdue = now.duration_since(due).unsigned_abs();
     (overdue / 2).min(OVERDUE_MAX).saturating_add(BEHIND)
+}
+
+/// Those of a batch that have to wait, and until when: for what waits with their key and is older
+/// by its id. What is due and goes in this batch is in nobody's way.
+fn held_up<'a>(
+    taken: &'a [Taken],
+    waiting: &[Waiting],
+    now: Timestamp,
+) -> Vec<(&'a Taken, Timestamp)> {
+    let mut by_key: HashMap<&str, Vec<&Waiting>> = HashMap::new();
+    for one in waiting {
+        by_key.entry(&one.partition_key).or_default().push(one);
+    }
+    let mut ours: HashMap<&str, Vec<(String, &Taken)>> = HashMap::new();
+    for one in taken {
+        let key = one.partition_key.as_deref().filter(|key| by_key.contains_key(key));
+        let Some(key) = key else { continue };
+        ours.entry(key).or_default().push((one.id.to_string(), one));
+    }
+    let mut held = Vec::new();
+    for (key, mut ours) in ours {
+        let mut others = by_key.remove(key).unwrap_or_default();
+        others.sort_unstable_by(|one, other| one.revision.cmp(&other.revision));
+        ours.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        // In the order of both at once: there may be thousands of each.
+        let mut others = others.into_iter().peekable();
+        let (mut last, mut until): (Option<&str>, Option<Timestamp>) = (None, None);
+        for (revision, one) in &ours {
+            // Twice in one batch: as the first of them.
+            if last != Some(revision) {
+                while let Some(older) = others.next_if(|other| other.revision < *revision) {
+                    until = until.max(Some(older.next_attempt_at.unwrap_or(now)));
+                }
+                let own = others.next_if(|other| other.revision == *revision);
+                let own = own.and_then(|own| own.next_attempt_at).filter(|due| *due > now);
+                until = until.max(own);
+            }
+            last = Some(revision);
+            held.extend(until.map(|until| (*one, until)));
+        }
+    }
+    held
 }
