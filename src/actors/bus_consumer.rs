@@ -92,6 +92,8 @@ impl BusConsumer {
         let first = !self.breaker.is_open();
         self.breaker.fail(self.born.elapsed());
         metrics::gauge!("breaker_open", "service" => self.group()).set(1.0);
+        let (signals, now) = self.taker.signals();
+        signals.failed(self.group(), outage.to_string(), now);
         if first {
             tracing::error!(
                 service = self.group(),
@@ -114,6 +116,8 @@ impl BusConsumer {
     }
 
     fn close_breaker(&mut self) {
+        // Perhaps one was open when this consumer was made anew.
+        self.taker.signals().0.recovered(self.group());
         if self.breaker.succeed() {
             metrics::gauge!("breaker_open", "service" => self.group()).set(0.0);
             tracing::info!(service = self.group(), "it is back: consuming goes on");
@@ -125,6 +129,8 @@ impl Actor for BusConsumer {
     async fn step(&mut self) -> anyhow::Result<Next> {
         let stepped = self.round().await;
         if stepped.is_err() {
+            let (signals, now) = self.taker.signals();
+            signals.still_failing(self.group(), now);
             self.let_go().await;
         }
         stepped

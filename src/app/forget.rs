@@ -1,5 +1,6 @@
 //! Forgets what nobody will ask for again, in bounded portions (S1.49): old `processed_events`,
-//! sent messages, answers under idempotency keys, letters that something was done about.
+//! sent messages, answers under idempotency keys, letters that something was done about, alarms
+//! that are over.
 
 use jiff::SignedDuration;
 
@@ -7,7 +8,7 @@ use super::Result;
 use super::messages::processed::cleanup_chunk;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::postgres::{Db, audit, dead_letter, idempotency, outbox, redrive};
+use crate::postgres::{Db, alarm, audit, dead_letter, idempotency, outbox, redrive};
 
 /// Rows removed by one statement.
 const CHUNK: i64 = 5000;
@@ -29,6 +30,8 @@ pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
     let days = SignedDuration::from_hours(24 * i64::from(config.inbox.retention_days));
     let letters = dead_letter::prune(&conn, before(days), CHUNK).await?;
     let redrives = redrive::prune(&conn, before(days), CHUNK).await?;
+    let days = SignedDuration::from_hours(24 * i64::from(config.alarms.retention_days));
+    let alarms = alarm::prune(&conn, before(days), CHUNK).await?;
     let log = SignedDuration::from_hours(24 * i64::from(config.audit.message_days));
     let dropped = audit::turn_days(&conn, now, before(log)).await?;
     if dropped > 0 {
@@ -36,10 +39,19 @@ pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
     }
     let changes = SignedDuration::from_hours(24 * i64::from(config.audit.change_days));
     let changes = audit::prune(&conn, before(changes), CHUNK).await?;
-    if processed + sent + keys + letters + redrives + changes > 0 {
-        tracing::debug!(processed, sent, keys, letters, redrives, changes, "forgot old rows");
+    if processed + sent + keys + letters + redrives + alarms + changes > 0 {
+        tracing::debug!(
+            processed,
+            sent,
+            keys,
+            letters,
+            redrives,
+            alarms,
+            changes,
+            "forgot old rows"
+        );
     }
-    Ok([processed, sent, keys, letters, redrives]
+    Ok([processed, sent, keys, letters, redrives, alarms]
         .iter()
         .any(|removed| *removed >= CHUNK.unsigned_abs()))
 }
