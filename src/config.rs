@@ -58,6 +58,7 @@ section!(
         seal: Seal,
         audit: Audit,
         alarms: Alarms,
+        interests: Interests,
         sockets: Sockets,
         stop: Stop,
         log: Log,
@@ -251,6 +252,12 @@ section!(
         close_after_seconds: u32,
         remind_hours: u32,
         retention_days: u32,
+    }
+);
+section!(
+    /// What people say of events, and whom it is told.
+    Interests {
+        alert_days: u32,
     }
 );
 section!(

@@ -1,6 +1,6 @@
 //! Forgets what nobody will ask for again, in bounded portions (S1.49): old `processed_events`,
 //! sent messages, answers under idempotency keys, letters that something was done about, alarms
-//! that are over.
+//! that are over, alerts that are old.
 
 use jiff::SignedDuration;
 
@@ -8,7 +8,7 @@ use super::Result;
 use super::messages::processed::cleanup_chunk;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::postgres::{Db, alarm, audit, dead_letter, idempotency, outbox, redrive};
+use crate::postgres::{Db, alarm, alert, audit, dead_letter, idempotency, outbox, redrive};
 
 /// Rows removed by one statement.
 const CHUNK: i64 = 5000;
@@ -32,6 +32,8 @@ pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
     let redrives = redrive::prune(&conn, before(days), CHUNK).await?;
     let days = SignedDuration::from_hours(24 * i64::from(config.alarms.retention_days));
     let alarms = alarm::prune(&conn, before(days), CHUNK).await?;
+    let days = SignedDuration::from_hours(24 * i64::from(config.interests.alert_days));
+    let alerts = alert::prune(&conn, before(days), CHUNK).await?;
     let log = SignedDuration::from_hours(24 * i64::from(config.audit.message_days));
     let dropped = audit::turn_days(&conn, now, before(log)).await?;
     if dropped > 0 {
@@ -39,7 +41,7 @@ pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
     }
     let changes = SignedDuration::from_hours(24 * i64::from(config.audit.change_days));
     let changes = audit::prune(&conn, before(changes), CHUNK).await?;
-    if processed + sent + keys + letters + redrives + alarms + changes > 0 {
+    if processed + sent + keys + letters + redrives + alarms + alerts + changes > 0 {
         tracing::debug!(
             processed,
             sent,
@@ -51,7 +53,7 @@ pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
             "forgot old rows"
         );
     }
-    Ok([processed, sent, keys, letters, redrives, alarms]
+    Ok([processed, sent, keys, letters, redrives, alarms, alerts]
         .iter()
         .any(|removed| *removed >= CHUNK.unsigned_abs()))
 }

@@ -200,6 +200,7 @@ impl Config {
             (self.reconciler.batch_max, "reconciler.batch_max"),
             (self.audit.message_days, "audit.message_days"),
             (self.audit.change_days, "audit.change_days"),
+            (self.interests.alert_days, "interests.alert_days"),
         ] {
             require(value > 0, key, "must be above 0");
         }
