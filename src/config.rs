@@ -57,6 +57,8 @@ section!(
         reconciler: Reconciler,
         seal: Seal,
         audit: Audit,
+        alarms: Alarms,
+        interests: Interests,
         sockets: Sockets,
         stop: Stop,
         log: Log,
@@ -237,6 +239,28 @@ section!(
     }
 );
 section!(
+    /// When somebody is woken.
+    Alarms {
+        tick_ms: u64,
+        backlog_seconds: u32,
+        error_percent: u32,
+        errors_min: u32,
+        error_window_seconds: u32,
+        dead_letters_max: u32,
+        dead_letters_window_seconds: u32,
+        open_after_seconds: u32,
+        close_after_seconds: u32,
+        remind_hours: u32,
+        retention_days: u32,
+    }
+);
+section!(
+    /// What people say of events, and whom it is told.
+    Interests {
+        alert_days: u32,
+    }
+);
+section!(
     /// Sockets, of both faces.
     Sockets {
         origins: Vec<String>,
@@ -380,6 +404,13 @@ impl Config {
 #[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
 pub fn program(variable: &str, name: &str) -> String {
     std::env::var(variable).ok().filter(|path| !path.is_empty()).unwrap_or_else(|| name.to_owned())
+}
+
+/// What this process is called among others of the same instance: its host's name and its number.
+pub fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.trim().chars().take(80).collect();
+    format!("{}:{}", if host.is_empty() { "here" } else { &host }, std::process::id())
 }
 
 fn utf8_pair((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::supervisor::Supervisor;
 use crate::app::accounts::{AccessTokens, Passwords, Revocations};
+use crate::app::alarms::signals::Signals;
 use crate::app::bookings::desk::{Desk, Intake};
 use crate::app::events::board::Board;
 use crate::app::holds::Houses;
@@ -306,6 +307,7 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
         board: Board::default(),
         houses: Houses::default(),
         wakes: Wakes::default(),
+        signals: Signals::default(),
         background: supervisor.background(),
         passwords: Passwords::new(&config.auth),
         tokens: AccessTokens::new(&config.auth, clock.clone()),

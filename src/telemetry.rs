@@ -65,7 +65,7 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
 }
 
 /// What the metrics mean, as Prometheus shows it.
-const MEANINGS: [(&str, &str); 24] = [
+const MEANINGS: [(&str, &str); 25] = [
     ("http_request_seconds", "Time to answer, by method and route"),
     ("http_requests_total", "Answers, by method, route and class of status"),
     ("http_limited_total", "Requests refused by a rate limit, by policy"),
@@ -82,6 +82,7 @@ const MEANINGS: [(&str, &str); 24] = [
     ("outbox_oldest_seconds", "Age of the oldest of them"),
     ("failed_messages", "Messages that failed and wait for a retry or a decision"),
     ("dead_letters", "Messages that were given up and wait for a decision"),
+    ("alarms_open", "Alarms that this process sees, by kind"),
     ("relay_published_total", "Messages that the broker confirmed"),
     ("consumer_messages_total", "Messages consumed, by service and outcome"),
     ("message_delivery_seconds", "From the fact to its consumption"),

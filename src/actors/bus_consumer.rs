@@ -92,6 +92,8 @@ impl BusConsumer {
         let first = !self.breaker.is_open();
         self.breaker.fail(self.born.elapsed());
         metrics::gauge!("breaker_open", "service" => self.group()).set(1.0);
+        let (signals, now) = self.taker.signals();
+        signals.failed(self.group(), outage.to_string(), now);
         if first {
             tracing::error!(
                 service = self.group(),
@@ -116,6 +118,7 @@ impl BusConsumer {
     fn close_breaker(&mut self) {
         // Each time: who is made anew after an outage does not know of the breaker before.
         metrics::gauge!("breaker_open", "service" => self.group()).set(0.0);
+        self.taker.signals().0.recovered(self.group());
         if self.breaker.succeed() {
             tracing::info!(service = self.group(), "it is back: consuming goes on");
         }
@@ -126,6 +129,8 @@ impl Actor for BusConsumer {
     async fn step(&mut self) -> anyhow::Result<Next> {
         let stepped = self.round().await;
         if stepped.is_err() {
+            let (signals, now) = self.taker.signals();
+            signals.still_failing(self.group(), now);
             self.let_go().await;
         }
         stepped

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::pace::Pace;
 use super::{Actor, Next};
+use crate::app::alarms::signals::Signals;
 use crate::app::messages::parcels::Parcels;
 use crate::app::messages::recover::{Look, Missing, Recovery};
 use crate::bus::EventBus;
@@ -20,8 +21,6 @@ use crate::wake::Wake;
 const BATCH: usize = 1000;
 /// How often streams are trimmed.
 const TRIM: Duration = Duration::from_mins(1);
-/// How old the oldest message may be that a group has not dealt with, before somebody is told.
-const BACKLOG: Duration = Duration::from_mins(1);
 
 /// The keeper of the bus.
 pub struct BusKeeper {
@@ -31,6 +30,7 @@ pub struct BusKeeper {
     clock: Clock,
     pace: Pace,
     relay: Wake,
+    signals: Signals,
     max_length: u64,
     trimmed: Option<Instant>,
 }
@@ -47,14 +47,15 @@ impl BusKeeper {
         bus: Arc<dyn EventBus>,
         clock: Clock,
         pace: Pace,
-        (relay, max_length): (Wake, u64),
+        (relay, signals, max_length): (Wake, Signals, u64),
     ) -> Self {
-        Self { recovery, parcels, bus, clock, pace, relay, max_length, trimmed: None }
+        Self { recovery, parcels, bus, clock, pace, relay, signals, max_length, trimmed: None }
     }
 
     /// Measures the groups, and says what waits in them.
     async fn measure(&self) -> anyhow::Result<Waiting> {
         let mut waiting = Waiting::new();
+        let mut ages: HashMap<&'static str, u64> = HashMap::new();
         for (stream, group) in self.parcels.readers() {
             // Before the broker looks: what waits was stored then or earlier, by our clock.
             let now = self.clock.now();
@@ -70,22 +71,17 @@ impl BusKeeper {
             gauge("bus_group_pending", lag.pending);
             let age = lag.oldest_age.unwrap_or_default();
             gauge("bus_group_oldest_age_seconds", age.as_secs());
-            if age > BACKLOG {
-                tracing::warn!(
-                    stream = name,
-                    group,
-                    age_s = age.as_secs(),
-                    lag = lag.lag,
-                    pending = lag.pending,
-                    "a group is far behind"
-                );
-            }
+            let oldest = ages.entry(group).or_insert(0);
+            *oldest = (*oldest).max(age.as_secs());
             if lag.lag > 0 || lag.pending > 0 {
                 let age = lag.oldest_age.and_then(|age| SignedDuration::try_from(age).ok());
                 let since = age.and_then(|age| now.checked_sub(age).ok());
                 let oldest = waiting.entry(stream.kind().to_owned()).or_insert(since);
                 *oldest = (*oldest).min(since);
             }
+        }
+        for (group, age) in ages {
+            self.signals.waits(group, age, self.clock.now());
         }
         Ok(waiting)
     }

@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use lapin::Channel;
 
 use super::pace::Pace;
 use super::{Actor, Next};
-use crate::app::messages::recover::{Duty, Recovery};
+use crate::app::alarms::signals::Signals;
+use crate::app::messages::recover::{Duty, Look, Recovery};
 use crate::app::messages::relay::Outbox;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::processing::ServiceContext;
 use crate::rabbit::connection::Link;
@@ -18,7 +21,8 @@ use crate::wake::Wake;
 /// Messages looked at in one step.
 const BATCH: usize = 1000;
 /// Who has to have dealt with every message.
-const DUTIES: [Duty; 1] = [(ServiceContext::InboxService, None)];
+const SERVICE: ServiceContext = ServiceContext::InboxService;
+const DUTIES: [Duty; 1] = [(SERVICE, None)];
 
 /// Finds lost messages.
 pub struct LostMail {
@@ -27,6 +31,10 @@ pub struct LostMail {
     channel: Channel,
     pace: Pace,
     relay: Wake,
+    signals: Signals,
+    clock: Clock,
+    /// When the oldest was sent that this look found missing so far.
+    oldest: Option<Timestamp>,
     _link: Link,
 }
 
@@ -39,7 +47,7 @@ impl LostMail {
         config: &Arc<Config>,
         outbox: Outbox,
         pace: Pace,
-        relay: Wake,
+        (relay, signals, clock): (Wake, Signals, Clock),
     ) -> anyhow::Result<Self> {
         let rabbit = &config.rabbitmq;
         let link = Link::open(&rabbit.url, "lost mail").await?;
@@ -52,8 +60,22 @@ impl LostMail {
             channel,
             pace,
             relay,
+            signals,
+            clock,
+            oldest: None,
             _link: link,
         })
+    }
+}
+
+impl LostMail {
+    /// What was sent and nobody has dealt with waits in a queue, or is lost.
+    fn measure(&mut self, look: &Look) {
+        let oldest = look.missing.iter().map(|one| one.sent_at).chain(self.oldest).min();
+        let now = self.clock.now();
+        let age = oldest.map_or(0, |oldest| now.duration_since(oldest).as_secs());
+        self.signals.waits(SERVICE.name(), u64::try_from(age).unwrap_or(0), now);
+        self.oldest = oldest.filter(|_| look.more);
     }
 }
 
@@ -62,6 +84,7 @@ impl Actor for LostMail {
         let portion = self.pace.portion(BATCH);
         self.pace.keep(portion).await;
         let look = self.recovery.look(portion).await?;
+        self.measure(&look);
         if look.missing.is_empty() {
             return Ok(if look.more { Next::Again } else { Next::Rest });
         }

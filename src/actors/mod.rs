@@ -21,6 +21,7 @@ pub mod seat_hub;
 pub mod stock_publisher;
 pub mod supervisor;
 pub mod waitlist_sweeper;
+pub mod watchman;
 
 use crate::wake::Wake;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! Forgets what nobody will ask for again, in bounded portions (S1.49): old `processed_events`,
-//! sent messages, answers under idempotency keys, letters that something was done about.
+//! sent messages, answers under idempotency keys, letters that something was done about, alarms
+//! that are over, alerts that are old.
 
 use jiff::SignedDuration;
 
@@ -7,7 +8,7 @@ use super::Result;
 use super::messages::processed::cleanup_chunk;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::postgres::{Db, audit, dead_letter, idempotency, outbox, redrive};
+use crate::postgres::{Db, alarm, alert, audit, dead_letter, idempotency, outbox, redrive};
 
 /// Rows removed by one statement.
 const CHUNK: i64 = 5000;
@@ -21,28 +22,32 @@ const KEYS: SignedDuration = SignedDuration::from_hours(24);
 pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
     let now = clock.now();
     let before = |age: SignedDuration| now.checked_sub(age).unwrap_or(jiff::Timestamp::MIN);
-    let log = SignedDuration::from_hours(24 * i64::from(config.audit.message_days));
-    let dropped = audit::turn_days(&*db.get().await?, now, before(log)).await;
+    let days = |days: u32| before(SignedDuration::from_hours(24 * i64::from(days)));
+    let sent = before(SignedDuration::from_hours(i64::from(config.relay.retention_hours)));
+    let letters = days(config.inbox.retention_days);
     // One that does not come to its end keeps no other from its own.
+    let dropped = audit::turn_days(&*db.get().await?, now, days(config.audit.message_days)).await;
     let processed = cleanup_chunk(db, config.inbox.retention_days, None, now).await;
     let conn = db.get().await?;
-    let kept = SignedDuration::from_hours(i64::from(config.relay.retention_hours));
-    let sent = outbox::prune(&conn, before(kept), CHUNK).await;
-    let keys = idempotency::prune(&conn, before(KEYS), CHUNK).await;
-    let days = SignedDuration::from_hours(24 * i64::from(config.inbox.retention_days));
-    let letters = dead_letter::prune(&conn, before(days), CHUNK).await;
-    let redrives = redrive::prune(&conn, before(days), CHUNK).await;
-    let changes = SignedDuration::from_hours(24 * i64::from(config.audit.change_days));
-    let changes = audit::prune(&conn, before(changes), CHUNK).await;
-    let (processed, sent, keys) = (processed?, sent?, keys?);
-    let (letters, redrives, changes, dropped) = (letters?, redrives?, changes?, dropped?);
+    let forgotten = [
+        ("sent messages", outbox::prune(&conn, sent, CHUNK).await),
+        ("answers", idempotency::prune(&conn, before(KEYS), CHUNK).await),
+        ("letters", dead_letter::prune(&conn, letters, CHUNK).await),
+        ("redrives", redrive::prune(&conn, letters, CHUNK).await),
+        ("alarms", alarm::prune(&conn, days(config.alarms.retention_days), CHUNK).await),
+        ("alerts", alert::prune(&conn, days(config.interests.alert_days), CHUNK).await),
+        ("changes", audit::prune(&conn, days(config.audit.change_days), CHUNK).await),
+    ];
+    let (dropped, mut most) = (dropped?, processed?);
     if dropped > 0 {
         tracing::info!(dropped, "forgot days of the log of messages");
     }
-    if processed + sent + keys + letters + redrives + changes > 0 {
-        tracing::debug!(processed, sent, keys, letters, redrives, changes, "forgot old rows");
+    for (what, rows) in forgotten {
+        let rows = rows?;
+        if rows > 0 {
+            tracing::debug!(what, rows, "forgot old rows");
+        }
+        most = most.max(rows);
     }
-    Ok([processed, sent, keys, letters, redrives]
-        .iter()
-        .any(|removed| *removed >= CHUNK.unsigned_abs()))
+    Ok(most >= CHUNK.unsigned_abs())
 }

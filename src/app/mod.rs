@@ -4,6 +4,7 @@
 //! `domain` for the decision, and lets `postgres` write it with its facts in one transaction.
 
 pub mod accounts;
+pub mod alarms;
 pub mod audit;
 pub mod bookings;
 pub mod demo;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 pub use self::error::{Error, Result};
 use crate::app::accounts::{AccessTokens, Passwords, Revocations};
+use crate::app::alarms::signals::Signals;
 use crate::app::bookings::desk::Desk;
 use crate::app::events::board::Board;
 use crate::app::holds::Houses;
@@ -58,6 +60,8 @@ pub struct App {
     pub wakes: Wakes,
     /// The actors' vital signs.
     pub pulse: Pulse,
+    /// What the process notices of itself.
+    pub signals: Signals,
     /// For work that must finish even when the client hangs up.
     pub background: Background,
     /// Hashes passwords on a bounded pool.

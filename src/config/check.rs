@@ -54,6 +54,7 @@ impl Config {
         self.check_services(&mut require);
         self.check_bounds(&mut require);
         self.check_sockets(&mut require);
+        self.check_alarms(&mut require);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong.trim_end().to_owned())) }
     }
 
@@ -154,6 +155,32 @@ impl Config {
         );
     }
 
+    fn check_alarms(&self, require: &mut impl FnMut(bool, &str, &str)) {
+        let alarms = &self.alarms;
+        for (value, key) in [
+            (alarms.backlog_seconds, "alarms.backlog_seconds"),
+            (alarms.errors_min, "alarms.errors_min"),
+            (alarms.error_window_seconds, "alarms.error_window_seconds"),
+            (alarms.dead_letters_max, "alarms.dead_letters_max"),
+            (alarms.dead_letters_window_seconds, "alarms.dead_letters_window_seconds"),
+            (alarms.close_after_seconds, "alarms.close_after_seconds"),
+            (alarms.remind_hours, "alarms.remind_hours"),
+            (alarms.retention_days, "alarms.retention_days"),
+        ] {
+            require(value > 0, key, "must be above 0");
+        }
+        require(
+            (1..=100).contains(&alarms.error_percent),
+            "alarms.error_percent",
+            "must be between 1 and 100",
+        );
+        require(
+            (100..=60_000).contains(&alarms.tick_ms),
+            "alarms.tick_ms",
+            "must be between 100 and 60000",
+        );
+    }
+
     fn check_bounds(&self, require: &mut impl FnMut(bool, &str, &str)) {
         for (value, key) in [
             (self.auth.access_token_seconds, "auth.access_token_seconds"),
@@ -173,6 +200,7 @@ impl Config {
             (self.reconciler.batch_max, "reconciler.batch_max"),
             (self.audit.message_days, "audit.message_days"),
             (self.audit.change_days, "audit.change_days"),
+            (self.interests.alert_days, "interests.alert_days"),
         ] {
             require(value > 0, key, "must be above 0");
         }

@@ -3,10 +3,12 @@
 
 use uuid::Uuid;
 
+use super::alarm::{Alarm, Turn};
 use super::alert::Alert;
 use super::ids::{BookingId, EventId, InvitationId, OrganizationId, UserId};
 
-/// The documented message types (S4.30 to S4.35; `event_updated` and `interest_alert` by decision).
+/// The documented message types (S4.30 to S4.35; `event_updated`, `interest_alert` and
+/// those about alarms by decision).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FactKind {
     /// Seats are theirs.
@@ -25,11 +27,17 @@ pub enum FactKind {
     InvitationReceived,
     /// Others are interested in an event that they run or are interested in themselves.
     InterestAlert,
+    /// Something is wrong with the instance that they run.
+    AlarmOpened,
+    /// It still is.
+    AlarmReminder,
+    /// It is over.
+    AlarmClosed,
 }
 
 impl FactKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::BookingConfirmed,
         Self::BookingWaitlisted,
         Self::WaitlistPromoted,
@@ -38,6 +46,9 @@ impl FactKind {
         Self::EventUpdated,
         Self::InvitationReceived,
         Self::InterestAlert,
+        Self::AlarmOpened,
+        Self::AlarmReminder,
+        Self::AlarmClosed,
     ];
 
     /// The `type` on the wire.
@@ -51,6 +62,28 @@ impl FactKind {
             Self::EventUpdated => "event_updated",
             Self::InvitationReceived => "invitation_received",
             Self::InterestAlert => "interest_alert",
+            Self::AlarmOpened => "alarm_opened",
+            Self::AlarmReminder => "alarm_reminder",
+            Self::AlarmClosed => "alarm_closed",
+        }
+    }
+
+    /// The type that tells of alarms that took this turn.
+    pub fn of_alarms(turn: Turn) -> Self {
+        match turn {
+            Turn::Opened => Self::AlarmOpened,
+            Turn::Reminder => Self::AlarmReminder,
+            Turn::Closed => Self::AlarmClosed,
+        }
+    }
+
+    /// The turn that it tells of, if it is one of those about alarms.
+    pub fn turn(self) -> Option<Turn> {
+        match self {
+            Self::AlarmOpened => Some(Turn::Opened),
+            Self::AlarmReminder => Some(Turn::Reminder),
+            Self::AlarmClosed => Some(Turn::Closed),
+            _ => None,
         }
     }
 
@@ -81,4 +114,6 @@ pub struct Fact {
     pub invitation: Option<(InvitationId, OrganizationId)>,
     /// Who is interested, with [`FactKind::InterestAlert`].
     pub alert: Option<Alert>,
+    /// What is wrong, with those about alarms; else empty.
+    pub alarms: Vec<Alarm>,
 }

@@ -43,6 +43,8 @@ ids!(
     NotificationId,
     /// An alert in somebody's list.
     AlertId,
+    /// Something that somebody was woken for.
+    AlarmId,
     /// A message that could not be published or processed.
     DeadLetterId,
     /// A job that sends many of those again.

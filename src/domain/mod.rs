@@ -3,6 +3,7 @@
 //! Nouns name the files. A value that exists is valid: private fields, one way in.
 
 pub mod account;
+pub mod alarm;
 pub mod alert;
 pub mod audit;
 pub mod best_available;

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::alarm::{self, Turn};
 use super::alert;
 use super::fact::{Fact, FactKind};
 use super::ids::{BookingId, EventId, MessageId, NotificationId, UserId};
@@ -92,6 +93,9 @@ pub fn compose(fact: &Fact, called: Called<'_>) -> (String, String) {
             let body = fact.alert.as_ref().map_or_else(String::new, told);
             (format!("Interest in {event}"), body)
         }
+        FactKind::AlarmOpened => alarm::compose(Turn::Opened, &fact.alarms),
+        FactKind::AlarmReminder => alarm::compose(Turn::Reminder, &fact.alarms),
+        FactKind::AlarmClosed => alarm::compose(Turn::Closed, &fact.alarms),
     }
 }
 
@@ -139,6 +143,7 @@ mod tests {
             booking_id: None,
             invitation: None,
             alert: None,
+            alarms: Vec::new(),
         }
     }
 

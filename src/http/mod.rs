@@ -1,6 +1,7 @@
 //! DOOR. The route table on one screen; extractors that grant; one file a noun.
 
 pub mod accounts;
+pub mod admin_alarms;
 pub mod admin_audit;
 pub mod admin_dead_letters;
 pub mod admin_integrity;
@@ -60,6 +61,7 @@ use crate::app::App;
 /// The API: one line a noun.
 fn api(cfg: &mut ServiceConfig<'_>) {
     cfg.configure(accounts::routes)
+        .configure(admin_alarms::routes)
         .configure(admin_audit::routes)
         .configure(admin_integrity::routes)
         .configure(alerts::routes)

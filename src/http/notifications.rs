@@ -50,7 +50,8 @@ struct NotificationBody {
     booking_id: Option<Uuid>,
     title: String,
     body: String,
-    /// The details: `seats`, `seat_numbers`, `invitation_id`, `organization_id`.
+    /// The details: `seats`, `seat_numbers`, `invitation_id`, `organization_id`; of
+    /// an alert its counts; of alarms what is wrong and how bad.
     #[schema(value_type = Object)]
     data: Box<RawValue>,
     #[schema(format = "date-time")]

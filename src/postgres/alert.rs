@@ -70,6 +70,9 @@ const POINTER: &str = "SELECT p.last_seen,
             AS unseen
     FROM (SELECT (SELECT last_seen FROM alert_pointers WHERE user_id = $1) AS last_seen) p";
 
+const PRUNE: &str = "DELETE FROM user_alerts WHERE id = ANY (ARRAY(
+    SELECT id FROM user_alerts WHERE created_at < $1 LIMIT $2))";
+
 /// Most unseen alerts that are counted.
 const UNSEEN_MAX: i64 = 1000;
 
@@ -249,6 +252,15 @@ pub async fn pointer(conn: &Conn, user: UserId) -> Result<Pointer, DbError> {
     };
     let last_seen = row.try_get::<_, Option<Uuid>>("last_seen")?.map(AlertId);
     Ok(Pointer { last_seen, unseen: row.try_get("unseen")? })
+}
+
+/// Forgets up to `limit` alerts that were told before `before`. Who was told of stays known: nobody
+/// is told of them again.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn prune(conn: &Conn, before: Timestamp, limit: i64) -> Result<u64, DbError> {
+    conn.run(PRUNE, &[&before, &limit]).await
 }
 
 fn from_row(row: &tokio_postgres::Row) -> Result<ListedAlert, DbError> {

@@ -4,6 +4,7 @@
 //! PostgreSQL. Statements are prepared once per connection.
 
 pub mod account;
+pub mod alarm;
 pub mod alert;
 pub mod api_key;
 pub mod audit;

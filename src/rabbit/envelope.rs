@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::RabbitError;
 use super::topology::short;
+use crate::domain::alarm::{Alarm, AlarmKind, NOTE_MAX, TOLD_MAX};
 use crate::domain::alert::Alert;
 use crate::domain::fact::{Fact, FactKind};
 use crate::domain::ids::{
-    AlertId, BookingId, EventId, InvitationId, MessageId, OrganizationId, UserId,
+    AlarmId, AlertId, BookingId, EventId, InvitationId, MessageId, OrganizationId, UserId,
 };
 use crate::domain::interest::InterestCounts;
 use crate::domain::message::{self, Content, Defect, FanOut, PAYLOAD_MAX, Received};
@@ -93,6 +94,40 @@ struct Body {
     origin_id: Option<Uuid>,
     after_booking_id: Option<Uuid>,
     alert: Option<AlertBody>,
+    alarms: Option<Vec<AlarmBody>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AlarmBody {
+    id: Uuid,
+    kind: String,
+    subject: String,
+    value: u64,
+    limit: u64,
+    note: String,
+    process: String,
+    opened_at: Timestamp,
+    last_seen_at: Timestamp,
+    closed_at: Option<Timestamp>,
+}
+
+impl AlarmBody {
+    /// `None`: it is of a kind that nobody knows.
+    fn alarm(self) -> Option<Alarm> {
+        Some(Alarm {
+            id: AlarmId(self.id),
+            kind: AlarmKind::parse(&self.kind)?,
+            subject: message::kind(&self.subject),
+            value: self.value,
+            limit: self.limit,
+            note: message::storable(&self.note, NOTE_MAX),
+            process: message::kind(&self.process),
+            opened_at: self.opened_at,
+            last_seen_at: self.last_seen_at,
+            closed_at: self.closed_at,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -208,6 +243,12 @@ fn check(id: MessageId, body: Body) -> Result<Content, Defect> {
     if kind == FactKind::InterestAlert && body.alert.is_none() {
         return Err(Defect::new("alert is missing: there is nothing to tell"));
     }
+    let alarms = body.alarms.unwrap_or_default();
+    let alarms: Vec<Alarm> =
+        alarms.into_iter().take(TOLD_MAX).filter_map(AlarmBody::alarm).collect();
+    if kind.turn().is_some() && alarms.is_empty() {
+        return Err(Defect::new("alarms is missing: there is nothing to tell"));
+    }
     let invitation = body.invitation_id.zip(body.organization_id);
     let aggregate_id = body.booking_id.or(body.event_id).or(body.invitation_id).unwrap_or(id.0);
     let fan_out = body
@@ -225,6 +266,7 @@ fn check(id: MessageId, body: Body) -> Result<Content, Defect> {
             booking_id: body.booking_id.map(BookingId),
             invitation: invitation.map(|(id, into)| (InvitationId(id), OrganizationId(into))),
             alert: body.alert.map(Alert::from),
+            alarms,
         },
         fan_out,
     })

@@ -27,9 +27,11 @@ use crate::actors::seat_hub::SeatHub;
 use crate::actors::stock_publisher::StockPublisher;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::waitlist_sweeper::WaitlistSweeper;
+use crate::actors::watchman::Watchman;
 use crate::actors::{Actor, Duty, Phase, Policy};
 use crate::app::App;
 use crate::app::accounts::{prune, revocations};
+use crate::app::alarms::watch::Lookout;
 use crate::app::bookings::desk::Intake;
 use crate::app::bookings::gate::Lives;
 use crate::app::bookings::settle::Settler;
@@ -40,7 +42,7 @@ use crate::app::messages::consume::Inbox;
 use crate::app::messages::dead_letters::DeadLetters;
 use crate::app::messages::relay::Outbox;
 use crate::app::seat_rooms::guard;
-use crate::config::Role;
+use crate::config::{Role, process_name};
 use crate::domain::message::Lane;
 use crate::postgres::Db;
 use crate::wake::Wake;
@@ -80,6 +82,7 @@ pub fn start(
     desk(supervisor, app, lanes)?;
     if app.config.plays(Role::Workers) {
         workers(supervisor, app);
+        watchman(supervisor, app)?;
         messages(supervisor, app)?;
         let rate = app.config.relay.busy_rate_per_second;
         bus::start(supervisor, app, || Pace::new(app.wakes.busy.clone(), app.clock.clone(), rate))?;
@@ -208,6 +211,17 @@ fn workers(supervisor: &Supervisor, app: &App) {
     });
 }
 
+/// Who sees to it that somebody is woken. It has a connection of its own: it is needed most when
+/// there is none to be had.
+fn watchman(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
+    let (handles, db) = (app.clone(), Db::by_key(&app.config.postgres, 1)?);
+    let tick = Duration::from_millis(app.config.alarms.tick_ms);
+    enter(supervisor, duty("watchman", Phase::Workers, Wake::default(), tick), move || {
+        Watchman::new(Lookout::new(handles.clone(), db.clone(), process_name()))
+    });
+    Ok(())
+}
+
 /// The message plane: from the outbox to the broker, and from there to the inboxes.
 fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
     let config = &app.config;
@@ -263,7 +277,8 @@ fn lost_mail(supervisor: &Supervisor, app: &App, db: &Db, pace: Pace) {
             let outbox =
                 Outbox::new(Lane::Mail, db, app.clock.clone(), app.ids, Arc::clone(&app.config));
             let relay = app.wakes.outbox_relay.clone();
-            LostMail::new(&app.config, outbox, pace, relay).await
+            let upkeep = (relay, app.signals.clone(), app.clock.clone());
+            LostMail::new(&app.config, outbox, pace, upkeep).await
         }
     });
 }

@@ -26,6 +26,7 @@ mod verify;
 mod watchers;
 mod world;
 
+mod alarms;
 mod bus_lost;
 mod cascade;
 mod crashes;

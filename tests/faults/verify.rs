@@ -40,7 +40,7 @@ const INBOX: &str = "WITH expected AS (
         FROM bookings b JOIN events e ON e.id = b.event_id WHERE b.status = 'cancelled'
     ), told AS (
         SELECT booking_id AS id, user_id, type, count(*) AS times FROM notifications
-        GROUP BY booking_id, user_id, type)
+        WHERE type NOT LIKE 'alarm%' GROUP BY booking_id, user_id, type)
     SELECT id::text, user_id::text, type, coalesce(told.times, 0) AS times, e.id IS NULL AS never
     FROM expected e FULL JOIN told USING (id, user_id, type)
     WHERE told.times IS DISTINCT FROM 1 OR e.id IS NULL";

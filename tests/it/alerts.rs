@@ -4,8 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use happening::actors::janitor::Janitor;
+use happening::actors::{Actor as _, Next};
 use happening::app::messages::handle::Message;
-use happening::clock::Ids;
+use happening::clock::{Clock, Ids};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::harness::interactions::{
@@ -266,5 +269,34 @@ async fn alerts_have_pages_and_a_pointer() {
     theirs.refused(404, "not_found");
     put(&server, me, "/me/alerts/seen", json!({})).await.expect(422);
     server.call("GET", "/me/alerts").send().await.refused(401, "unauthenticated");
+    server.finish().await;
+}
+
+/// Old alerts go, but nobody is told again of whom they told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_alerts_are_forgotten() {
+    let clock = Clock::manual(Clock::default().now());
+    let wishes = Wishes::default().without_loops().clock(&clock);
+    let server = wishes.set("HAPPENING__INTERESTS__ALERT_DAYS", "10").start().await;
+    let organizer = server.organizer().await;
+    let event = server.event(&organizer, json!({})).await;
+    let (ana, ben) = (server.person().await.id, server.person().await.id);
+    let counter = Counter::new(&server);
+    counter.count(&[changed(event, ana, 1, Some("sure"), "public")]).await;
+    let earlier = "UPDATE user_alerts SET created_at = created_at - interval '1 day'";
+    server.pg().batch_execute(earlier).await.unwrap();
+    counter.count(&[changed(event, ben, 1, Some("sure"), "public")]).await;
+    let app = server.app();
+    let mut janitor = Janitor::new(app.db.clone(), clock.clone(), Arc::clone(&app.config));
+    let alerts = "SELECT count(*) FROM user_alerts";
+    for (hours, left) in [(9 * 24 - 1, 2), (2, 1), (22, 1), (2, 0)] {
+        clock.advance(SignedDuration::from_hours(hours));
+        while janitor.step().await.unwrap() == Next::Again {}
+        assert_eq!(server.count(alerts).await, left, "after {hours} hours more");
+    }
+    let gone = counter.count(&[changed(event, ana, 2, None, "public")]).await;
+    assert_eq!(number(&gone, "updated"), 1);
+    counter.count(&[changed(event, ana, 3, Some("sure"), "public")]).await;
+    assert_eq!(server.count(alerts).await, 0);
     server.finish().await;
 }

@@ -151,6 +151,10 @@ async fn an_outage_counts_against_nobody_and_pauses() {
     assert_eq!(world.letters().await, []);
     let failed = "SELECT count(*) FROM processed_events WHERE processingStatus <> 'processed'";
     assert_eq!(world.server.count(failed).await, 0, "nothing counts");
+    let paused = || world.app.signals.paused(world.app.clock.now());
+    let waits = paused().pop().expect("the watchman is told of it");
+    assert_eq!(waits.who, "user_interactions");
+    assert!(waits.why.contains(" is away: "), "{}", waits.why);
     world.scribe.mood(12, None);
     let until = Instant::now() + SOON;
     while world.effects(key).await.len() < 300 {
@@ -159,6 +163,7 @@ async fn an_outage_counts_against_nobody_and_pauses() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(world.effects(key).await, (1..=300).collect::<Vec<_>>(), "and in order");
+    assert!(paused().is_empty(), "and of its end");
     world.server.forgive("something is away");
     world.server.finish().await;
 }

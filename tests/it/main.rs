@@ -16,6 +16,7 @@ mod harness;
 mod support;
 
 mod accounts;
+mod alarms;
 mod alerts;
 mod audit;
 mod bad_input;

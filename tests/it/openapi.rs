@@ -71,6 +71,7 @@ const ROUTES: &[&str] = &[
     "GET /admin/streams",
     "GET /admin/streams/{type}",
     "POST /admin/streams/{type}/messages",
+    "GET /admin/alarms",
     "GET /admin/audit",
     "GET /admin/integrity",
     "POST /admin/integrity/repair",

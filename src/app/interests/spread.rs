@@ -113,6 +113,7 @@ impl Round {
                 booking_id: None,
                 invitation: None,
                 alert: Some(new.alert),
+                alarms: Vec::new(),
             },
             correlation_id: self.correlation_id.clone(),
             traceparent: self.traceparent.clone(),

@@ -74,6 +74,7 @@ impl Inbox {
             clock: app.clock.clone(),
             ids: app.ids,
             config: Arc::clone(&app.config),
+            signals: app.signals.clone(),
         };
         Self { ledger, redis: app.redis.clone(), relay: app.wakes.outbox_relay.clone() }
     }

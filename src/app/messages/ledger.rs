@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{fingerprint, later};
+use crate::app::alarms::signals::Signals;
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
 use crate::domain::dead_letter::DeadLetter;
@@ -54,6 +55,7 @@ pub struct Ledger {
     pub(super) clock: Clock,
     pub(super) ids: Ids,
     pub(super) config: Arc<Config>,
+    pub(super) signals: Signals,
 }
 
 impl Ledger {
@@ -164,6 +166,11 @@ impl Ledger {
         let service = self.service.name();
         metrics::counter!("consumer_messages_total", "service" => service, "outcome" => outcome)
             .increment(by);
+        match outcome {
+            "processed" | "skipped" => self.signals.took(service, by, 0),
+            "retried" | "dead" => self.signals.took(service, 0, by),
+            _ => {}
+        }
     }
 }
 

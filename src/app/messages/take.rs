@@ -18,6 +18,7 @@ use super::registry::Registry;
 use super::taken::Taken;
 use super::{earlier, later};
 use crate::app::App;
+use crate::app::alarms::signals::Signals;
 use crate::bus::{Delivery, Stream};
 use crate::domain::ids::MessageId;
 use crate::domain::message::{Defect, Verdict};
@@ -103,6 +104,7 @@ impl Taker {
             clock: app.clock.clone(),
             ids: app.ids,
             config: Arc::clone(&app.config),
+            signals: app.signals.clone(),
         };
         let relays = [app.wakes.outbox_relay.clone(), app.wakes.bus_relay.clone()];
         Self { ledger, registry: app.registry.clone(), handler, relays, doubts: Arc::default() }
@@ -112,6 +114,11 @@ impl Taker {
     pub fn streams(&self) -> Vec<Stream> {
         let kinds = self.handler.kinds().iter().filter_map(|kind| self.registry.find(kind));
         kinds.flat_map(Parcels::streams).collect()
+    }
+
+    /// What the process notices of itself, and the time by which it does.
+    pub fn signals(&self) -> (&Signals, Timestamp) {
+        (&self.ledger.signals, self.ledger.clock.now())
     }
 
     /// The handler.

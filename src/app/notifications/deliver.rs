@@ -6,6 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::clock::Ids;
+use crate::domain::alarm::Alarm;
 use crate::domain::alert::Alert;
 use crate::domain::fact::{Fact, FactKind};
 use crate::domain::ids::{BookingId, MessageId, NotificationId, UserId};
@@ -43,6 +44,31 @@ struct Data<'a> {
     organization_id: Option<Uuid>,
     #[serde(flatten)]
     alert: Option<AlertData>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alarms: Vec<AlarmData<'a>>,
+}
+
+#[derive(Serialize)]
+struct AlarmData<'a> {
+    id: Uuid,
+    kind: &'static str,
+    subject: &'a str,
+    value: u64,
+    limit: u64,
+    unit: &'static str,
+}
+
+impl<'a> From<&'a Alarm> for AlarmData<'a> {
+    fn from(alarm: &'a Alarm) -> Self {
+        Self {
+            id: alarm.id.0,
+            kind: alarm.kind.name(),
+            subject: &alarm.subject,
+            value: alarm.value,
+            limit: alarm.limit,
+            unit: alarm.kind.unit(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -208,6 +234,7 @@ fn entry(
         invitation_id: fact.invitation.map(|(id, _)| id.0),
         organization_id: fact.invitation.map(|(_, id)| id.0),
         alert: fact.alert.as_ref().map(AlertData::from),
+        alarms: fact.alarms.iter().map(AlarmData::from).collect(),
     };
     Notification {
         id,

@@ -64,6 +64,7 @@ pub async fn invite(
             booking_id: None,
             invitation: Some((made.id, id)),
             alert: None,
+            alarms: Vec::new(),
         },
         correlation_id: origin.correlation_id.clone(),
         traceparent: origin.traceparent.clone(),

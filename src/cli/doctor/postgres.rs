@@ -3,10 +3,12 @@
 use super::{Report, Status};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::postgres::{Db, migrate, vitals};
+use crate::postgres::{Db, alarm, migrate, vitals};
 
 /// Oldest version that has what the statements use.
 const VERSION_MIN: i32 = 140_000;
+/// Most open alarms that are told.
+const ALARMS_MAX: i64 = 20;
 /// Clocks this many milliseconds apart (besides the round trip) confuse people ...
 const SKEW_WARN_MS: i64 = 500;
 /// ... and these confuse deadlines.
@@ -62,10 +64,29 @@ pub async fn examine(report: &mut Report, config: &Config) {
             };
             let done = pending.is_empty();
             report.expect("postgres.schema", done, found, Status::Fail, "run `happening migrate`");
+            if done {
+                alarms(report, &db).await;
+            }
         }
         Err(error) => {
             report.fail("postgres.schema", format!("{error:#}"), "look at PostgreSQL's log");
         }
+    }
+}
+
+/// What the processes themselves say is wrong.
+async fn alarms(report: &mut Report, db: &Db) {
+    let open = async { alarm::list(&*db.get().await?, Some(true), None, None, ALARMS_MAX).await };
+    match open.await {
+        Ok(open) if open.is_empty() => report.ok("alarms", "none is open"),
+        Ok(open) => {
+            for one in open {
+                let name = format!("alarms.{}", one.kind.name());
+                let found = format!("{} Since {:.0}.", one.sentence(), one.opened_at);
+                report.warn(&name, found, one.kind.advice());
+            }
+        }
+        Err(error) => report.fail("alarms", error.to_string(), "look at PostgreSQL's log"),
     }
 }
 

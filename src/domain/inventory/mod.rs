@@ -182,6 +182,7 @@ impl Inventory {
             booking_id: Some(booking.id),
             invitation: None,
             alert: None,
+            alarms: Vec::new(),
         });
     }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::domain::alarm::Alarm;
 use crate::domain::alert::Alert;
 use crate::domain::fact::Fact;
 use crate::domain::interest::InterestCounts;
@@ -26,6 +27,40 @@ struct Payload<'a> {
     organization_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alert: Option<AlertPayload>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alarms: Vec<AlarmPayload<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AlarmPayload<'a> {
+    id: Uuid,
+    kind: &'static str,
+    subject: &'a str,
+    value: u64,
+    limit: u64,
+    note: &'a str,
+    process: &'a str,
+    opened_at: String,
+    last_seen_at: String,
+    closed_at: Option<String>,
+}
+
+impl<'a> From<&'a Alarm> for AlarmPayload<'a> {
+    fn from(alarm: &'a Alarm) -> Self {
+        Self {
+            id: alarm.id.0,
+            kind: alarm.kind.name(),
+            subject: &alarm.subject,
+            value: alarm.value,
+            limit: alarm.limit,
+            note: &alarm.note,
+            process: &alarm.process,
+            opened_at: alarm.opened_at.to_string(),
+            last_seen_at: alarm.last_seen_at.to_string(),
+            closed_at: alarm.closed_at.map(|at| at.to_string()),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -59,6 +94,7 @@ pub fn payload(fact: &Fact) -> String {
         invitation_id: fact.invitation.map(|(id, _)| id.0),
         organization_id: fact.invitation.map(|(_, id)| id.0),
         alert: fact.alert.as_ref().map(AlertPayload::from),
+        alarms: fact.alarms.iter().map(AlarmPayload::from).collect(),
     };
     // Strings, numbers and ids: there is nothing in it that JSON cannot say.
     serde_json::to_string(&payload).unwrap_or_default()
@@ -83,6 +119,7 @@ mod tests {
             booking_id: None,
             invitation: None,
             alert: None,
+            alarms: Vec::new(),
         };
         assert_eq!(
             payload(&fact),

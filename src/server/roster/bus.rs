@@ -76,7 +76,7 @@ fn keeper(
     supervisor.spawn(duty("bus-keeper", Phase::Workers, Wake::default(), SWEEP), move || {
         let recovery = Recovery::new(outbox(&app, &db), duties.clone());
         let (bus, relay) = (Arc::clone(&app.bus), app.wakes.bus_relay.clone());
-        let upkeep = (relay, app.config.bus.max_length);
+        let upkeep = (relay, app.signals.clone(), app.config.bus.max_length);
         let keeper =
             BusKeeper::new(recovery, parcels.clone(), bus, app.clock.clone(), pace.clone(), upkeep);
         std::future::ready(Ok(keeper))

@@ -350,6 +350,8 @@ fn environment_of(services: &Services, more: &[(String, String)]) -> HashMap<Str
         ("HAPPENING__LIMITS__ACCOUNT_BURST", "100000".to_owned()),
         ("HAPPENING__LIMITS__SIGN_IN_PER_MINUTE", "100000".to_owned()),
         ("HAPPENING__RABBITMQ__CONSUMERS", "2".to_owned()),
+        // Who breaks something does not want to be told of it; alarms have tests of their own.
+        ("HAPPENING__ALARMS__TICK_MS", "60000".to_owned()),
         ("HAPPENING__INBOX__RETRY_DELAYS_MS", "50,100,200".to_owned()),
         ("HAPPENING__RELAY__RETRY_DELAY_MS", "50".to_owned()),
     ]

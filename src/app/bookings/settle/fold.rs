@@ -362,5 +362,6 @@ fn updated(event: &Event) -> Fact {
         booking_id: None,
         invitation: None,
         alert: None,
+        alarms: Vec::new(),
     }
 }

@@ -306,6 +306,7 @@ impl Model {
             booking_id: Some(id),
             invitation: None,
             alert: None,
+            alarms: Vec::new(),
         });
     }
 }
