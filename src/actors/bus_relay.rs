@@ -152,6 +152,8 @@ impl BusRelay {
             outcome.as_ref().err().filter(|_| *published == Published::Unknown)
         });
         match away {
+            // One stream of it is in trouble: the others go on.
+            Some(_) if sent > 0 => Ok(()),
             // Nothing counts against the messages; a new relay looks whether the bus is back.
             Some(error) => Err(anyhow!("messages could not be published: {error}")),
             None => Ok(()),

@@ -45,6 +45,17 @@ pub struct Called<'a> {
     pub actor: Option<&'a str>,
 }
 
+/// What the title of an alert begins with.
+const INTEREST_IN: &str = "Interest in ";
+
+impl Notification {
+    /// The text of an alert without the name in it, for when whoever is named has hidden.
+    pub fn nameless(&self, told: &alert::Alert) -> String {
+        let event = self.title.strip_prefix(INTEREST_IN).unwrap_or("an event");
+        alert::sentence(told, None, event)
+    }
+}
+
 /// Title and text for a fact.
 pub fn compose(fact: &Fact, called: Called<'_>) -> (String, String) {
     let event = called.event.unwrap_or("your event");
@@ -91,7 +102,7 @@ pub fn compose(fact: &Fact, called: Called<'_>) -> (String, String) {
         FactKind::InterestAlert => {
             let told = |told| alert::sentence(told, called.actor, event);
             let body = fact.alert.as_ref().map_or_else(String::new, told);
-            (format!("Interest in {event}"), body)
+            (format!("{INTEREST_IN}{event}"), body)
         }
         FactKind::AlarmOpened => alarm::compose(Turn::Opened, &fact.alarms),
         FactKind::AlarmReminder => alarm::compose(Turn::Reminder, &fact.alarms),

@@ -58,6 +58,12 @@ const LIST: &str = "SELECT a.id, a.kind, a.event_id, e.title, a.actor_id, actor.
         WHERE i.event_id = a.event_id AND i.user_id = a.actor_id AND i.state IS NOT NULL
           AND i.privacy = 'public' LIMIT 1) actor ON true
     ORDER BY a.id DESC";
+/// Those of whose interest everybody may know.
+const NAMED: &str = "SELECT i.event_id, i.user_id, u.name
+    FROM unnest($1::uuid[], $2::uuid[]) AS k (event_id, user_id)
+    JOIN event_interests i ON i.event_id = k.event_id AND i.user_id = k.user_id
+    JOIN users u ON u.id = i.user_id
+    WHERE i.state IS NOT NULL AND i.privacy = 'public' AND u.deactivated_at IS NULL";
 const OWNED: &str = "SELECT 1 FROM user_alerts WHERE user_id = $1 AND id = $2";
 /// It never goes back.
 const SEE: &str = "INSERT INTO alert_pointers AS p (user_id, last_seen, seen_at)
@@ -224,6 +230,26 @@ pub async fn list(
 ) -> Result<Vec<ListedAlert>, DbError> {
     let rows = conn.rows(LIST, &[&user.0, &after, &limit]).await?;
     rows.iter().map(from_row).collect()
+}
+
+/// What those are called of whose interest everybody may know at this moment, among these.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn named(
+    conn: &Conn,
+    actors: &[(EventId, UserId)],
+) -> Result<HashMap<(EventId, UserId), String>, DbError> {
+    if actors.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let (events, users): (Vec<Uuid>, Vec<Uuid>) =
+        actors.iter().map(|(event, user)| (event.0, user.0)).unzip();
+    let pair = |row: &tokio_postgres::Row| {
+        let pair = (EventId(row.try_get("event_id")?), UserId(row.try_get("user_id")?));
+        Ok((pair, row.try_get("name")?))
+    };
+    conn.rows(NAMED, &[&events, &users]).await?.iter().map(pair).collect()
 }
 
 /// Whether an alert is somebody's.

@@ -40,7 +40,8 @@ const LIST: &str = "SELECT * FROM ((
                to_json(detail)::text
         FROM message_log
         WHERE ($1::text IS NULL OR $1 = 'message')
-          AND ($2::text IS NULL OR action = $14) AND $3::uuid IS NULL AND ($4::text IS NULL OR message_id = $4)
+          AND ($2::text IS NULL OR action = $14) AND $3::uuid IS NULL
+          AND ($4::text IS NULL OR message_id = $4)
           AND ($5::text IS NULL OR correlation_id = $5) AND ($6::text IS NULL OR type = $6)
           AND ($7::text IS NULL OR service = $7) AND at >= $8 AND at < $9 AND at <= $10
           AND (at, 'message'::text, (message_id || ' ' || service || ' ' || action) COLLATE \"C\")

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Conn, DbError, Statements as _};
+use super::{Conn, DbError, Statements as _, alert};
 use crate::domain::ids::{BookingId, EventId, MessageId, NotificationId, UserId};
 use crate::domain::notification::Notification;
 
@@ -43,6 +43,8 @@ pub struct Names {
     pub organizations: HashMap<Uuid, String>,
     /// Names of known people; `None` when their account is closed.
     pub users: HashMap<Uuid, Option<String>>,
+    /// Names of those who are interested in an event, if everybody may know it.
+    pub actors: HashMap<(EventId, UserId), String>,
 }
 
 /// Whose names are wanted, for a whole batch of messages.
@@ -54,6 +56,8 @@ pub struct Wanted {
     pub users: Vec<Uuid>,
     /// Organisations.
     pub organizations: Vec<Uuid>,
+    /// Who is interested in which event.
+    pub actors: Vec<(EventId, UserId)>,
 }
 
 /// Looks names up, for a whole batch at once.
@@ -61,8 +65,8 @@ pub struct Wanted {
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn names(conn: &Conn, wanted: &Wanted) -> Result<Names, DbError> {
-    let Wanted { events, users, organizations } = wanted;
-    let mut names = Names::default();
+    let Wanted { events, users, organizations, actors } = wanted;
+    let mut names = Names { actors: alert::named(conn, actors).await?, ..Names::default() };
     for row in conn.rows(NAMES, &[events, users, organizations]).await? {
         let (what, id): (&str, Uuid) = (row.try_get("what")?, row.try_get("id")?);
         match what {

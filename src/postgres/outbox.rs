@@ -67,7 +67,7 @@ const MARK_SENT: &str = "WITH sent AS (
         RETURNING o.id, o.type, o.lane, o.correlation_id, o.position)
     INSERT INTO message_log (at, action, message_id, type, service, correlation_id, detail)
     SELECT $3, 'published', id, type, lane, correlation_id, position FROM sent";
-const RELEASE: &str = "UPDATE outbox o SET lease_until = NULL
+const RELEASE: &str = "UPDATE outbox o SET lease_until = NULL, next_attempt_at = $3
     FROM unnest($1::bigint[], $2::bigint[]) AS m (seq, fence)
     WHERE o.seq = m.seq AND o.fence = m.fence AND o.sent_at IS NULL";
 const FAIL: &str = "WITH failed AS (
@@ -352,13 +352,17 @@ pub async fn mark_sent(
     Ok(sent)
 }
 
-/// Gives messages back unsent; nothing counts against them.
+/// Gives messages back unsent, due at once or at `due`; nothing counts against them.
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn release(conn: &Conn, messages: &[&Claimed]) -> Result<(), DbError> {
+pub async fn release(
+    conn: &Conn,
+    messages: &[&Claimed],
+    due: Option<Timestamp>,
+) -> Result<(), DbError> {
     let (seqs, fences) = keys(messages);
-    conn.run(RELEASE, &[&seqs, &fences]).await.map(drop)
+    conn.run(RELEASE, &[&seqs, &fences, &due]).await.map(drop)
 }
 
 /// Notes failed publications and says which of them were still the claimer's.

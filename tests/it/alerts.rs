@@ -9,10 +9,11 @@ use happening::actors::{Actor as _, Next};
 use happening::app::messages::handle::Message;
 use happening::clock::{Clock, Ids};
 use jiff::SignedDuration;
+use lapin::BasicProperties;
 use serde_json::{Value, json};
 
 use crate::harness::interactions::{
-    Counter, WRONG, changed, followed, get, message, number, put, told,
+    Counter, WRONG, changed, followed, get, interest, message, number, put, told,
 };
 use crate::harness::people::Person;
 use crate::harness::{TestServer, Wishes, id};
@@ -183,6 +184,40 @@ async fn alerts_reach_organizers_and_interested_followers_once() {
     assert_eq!(server.count("SELECT count(*) FROM user_alerts").await, 4);
     assert_eq!(get(&server, &fan, "/me/alerts").await.expect(200).items().len(), 1);
     assert_eq!(server.count(WRONG).await, 0);
+    // Whoever hides is named no more, wherever they were named.
+    counter.count(&[changed(event, people[0].id, 2, Some("maybe"), "private")]).await;
+    let alerts = get(&server, &fan, "/me/alerts").await.expect(200);
+    let alert = &alerts.items()[0];
+    assert_eq!(alert["text"], "Somebody and 37 others are interested in Jazz.");
+    let inbox = get(&server, &fan, "/me/notifications").await.expect(200);
+    let news = &inbox.items()[0];
+    assert_eq!(news["body"], alert["text"]);
+    assert_eq!((&news["data"]["others"], news["data"].get("actor_id")), (&json!(37), None));
+    server.finish().await;
+}
+
+/// Somebody says that they come, and hides before the mail is out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hid_before_the_mail_is_out_is_not_named() {
+    let server = TestServer::start().await;
+    let organizer = server.organizer().await;
+    let event = server.event(&organizer, json!({"title": "Jazz"})).await;
+    let ana = server.person().await;
+    let hidden = json!({"state": "sure", "privacy": "private"});
+    interest(&server, &ana, event, hidden).await.expect(200);
+    let mail = json!({"type": "interest_alert", "eventId": event, "userId": organizer.person.id,
+        "alert": {"id": Ids.uuid(), "actorId": ana.id, "others": 2, "sure": 3, "maybe": 0,
+            "interested": 0}});
+    server.queue().publish(&mail.to_string(), BasicProperties::default()).await;
+    let inbox = eventually(SOON, || async {
+        let inbox = get(&server, &organizer.person, "/me/notifications").await.expect(200);
+        if inbox.items().is_empty() { Err("not yet".to_owned()) } else { Ok(inbox) }
+    })
+    .await;
+    assert_eq!(inbox.items()[0]["body"], "Somebody and 2 others are interested in Jazz.");
+    let row = &server.sql("SELECT body || data::text FROM notifications").await[0];
+    let kept: &str = row.get(0);
+    assert!(!kept.contains(&ana.id.to_string()), "{kept}");
     server.finish().await;
 }
 

@@ -18,6 +18,9 @@ use crate::postgres::{Db, DbError, dead_letter};
 /// Longest pause before a refused message is tried again.
 const PAUSE_MAX_MS: u64 = 300_000;
 
+/// How long what a broker did not take, while it took others, lets those behind it pass.
+const PASSED_OVER_MS: u64 = 2000;
+
 /// What became of a message, as far as the outbox cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
@@ -88,7 +91,7 @@ impl Outbox {
             return Ok(());
         }
         let messages: Vec<&Claimed> = messages.iter().collect();
-        outbox::release(&*self.db.get().await?, &messages).await
+        outbox::release(&*self.db.get().await?, &messages, None).await
     }
 
     /// Writes down what became of claimed messages, each with its claim's fence: what a later
@@ -116,7 +119,9 @@ impl Outbox {
             settled.sent = outbox::mark_sent(&self.db, &sent, self.clock.now()).await?;
         }
         if !unknown.is_empty() {
-            outbox::release(&*self.db.get().await?, &unknown).await?;
+            // A broker that takes others is there: these wait, or they would fill every claim.
+            let due = (settled.sent > 0).then(|| later(self.clock.now(), PASSED_OVER_MS));
+            outbox::release(&*self.db.get().await?, &unknown, due).await?;
         }
         if !refused.is_empty() {
             (settled.failed, settled.dead) = self.refuse(&refused).await?;

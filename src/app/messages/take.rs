@@ -3,7 +3,7 @@
 //! taken apart, so that no message fails for a neighbour's sake; but what has a partition key waits
 //! for those before it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -397,42 +397,31 @@ fn behind(due: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// Those of a batch that have to wait, and until when: for what waits with their key and is older
-/// by its id. What is due and goes in this batch is in nobody's way.
+/// by its id. Those that go in this batch, before it, are not in its way; nor is it in its own once
+/// it is due.
 fn held_up<'a>(
     taken: &'a [Taken],
-    waiting: &[Waiting],
+    waiting: &'a [Waiting],
     now: Timestamp,
 ) -> Vec<(&'a Taken, Timestamp)> {
-    let mut by_key: HashMap<&str, Vec<&Waiting>> = HashMap::new();
+    // Sorted: there may be thousands of a key, and as many that look at them.
+    let mut by_key: HashMap<&str, BTreeMap<&str, Timestamp>> = HashMap::new();
     for one in waiting {
-        by_key.entry(&one.partition_key).or_default().push(one);
-    }
-    let mut ours: HashMap<&str, Vec<(String, &Taken)>> = HashMap::new();
-    for one in taken {
-        let key = one.partition_key.as_deref().filter(|key| by_key.contains_key(key));
-        let Some(key) = key else { continue };
-        ours.entry(key).or_default().push((one.id.to_string(), one));
+        let due = one.next_attempt_at.unwrap_or(now);
+        by_key.entry(&one.partition_key).or_default().insert(&one.revision, due);
     }
     let mut held = Vec::new();
-    for (key, mut ours) in ours {
-        let mut others = by_key.remove(key).unwrap_or_default();
-        others.sort_unstable_by(|one, other| one.revision.cmp(&other.revision));
-        ours.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        // In the order of both at once: there may be thousands of each.
-        let mut others = others.into_iter().peekable();
-        let (mut last, mut until): (Option<&str>, Option<Timestamp>) = (None, None);
-        for (revision, one) in &ours {
-            // Twice in one batch: as the first of them.
-            if last != Some(revision) {
-                while let Some(older) = others.next_if(|other| other.revision < *revision) {
-                    until = until.max(Some(older.next_attempt_at.unwrap_or(now)));
-                }
-                let own = others.next_if(|other| other.revision == *revision);
-                let own = own.and_then(|own| own.next_attempt_at).filter(|due| *due > now);
-                until = until.max(own);
-            }
-            last = Some(revision);
-            held.extend(until.map(|until| (*one, until)));
+    for one in taken {
+        let others = one.partition_key.as_deref().and_then(|key| by_key.get_mut(key));
+        let Some(others) = others else { continue };
+        let revision = one.id.to_string();
+        // The last of them waits for those before it.
+        let mut older = others.range(..revision.as_str()).map(|(_, due)| *due);
+        let (first, last) = (older.next(), older.next_back());
+        let own = others.get(revision.as_str()).copied().filter(|due| *due > now);
+        match first.max(last).max(own) {
+            Some(until) => held.push((one, until)),
+            None => drop(others.remove(revision.as_str())),
         }
     }
     held

@@ -9,7 +9,7 @@ use crate::clock::Ids;
 use crate::domain::alarm::Alarm;
 use crate::domain::alert::Alert;
 use crate::domain::fact::{Fact, FactKind};
-use crate::domain::ids::{BookingId, MessageId, NotificationId, UserId};
+use crate::domain::ids::{BookingId, EventId, MessageId, NotificationId, UserId};
 use crate::domain::interest::InterestCounts;
 use crate::domain::message::{Content, Defect, FanOut, Lane, Received};
 use crate::domain::notification::{Called, Notification, compose};
@@ -74,17 +74,19 @@ impl<'a> From<&'a Alarm> for AlarmData<'a> {
 #[derive(Serialize)]
 struct AlertData {
     alert_id: Uuid,
-    actor_id: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor_id: Option<Uuid>,
     others: u32,
     sure: u32,
     maybe: u32,
     interested: u32,
 }
 
-impl From<&Alert> for AlertData {
-    fn from(alert: &Alert) -> Self {
+impl AlertData {
+    /// `named`: everybody may still know who it is.
+    fn of(alert: &Alert, named: bool) -> Self {
         let InterestCounts { sure, maybe, interested } = alert.states;
-        let (alert_id, actor_id) = (alert.id.0, alert.actor.0);
+        let (alert_id, actor_id) = (alert.id.0, named.then_some(alert.actor.0));
         Self { alert_id, actor_id, others: alert.others, sure, maybe, interested }
     }
 }
@@ -109,10 +111,15 @@ pub fn wanted<'a>(contents: impl Iterator<Item = &'a Content>) -> Wanted {
     for Content { fact, .. } in contents {
         wanted.events.extend(fact.event_id.map(|id| id.0));
         wanted.users.extend(fact.user_id.map(|id| id.0));
-        wanted.users.extend(fact.alert.map(|alert| alert.actor.0));
+        wanted.actors.extend(actor(fact));
         wanted.organizations.extend(fact.invitation.map(|(_, into)| into.0));
     }
     wanted
+}
+
+/// Whose interest in what an alert names.
+fn actor(fact: &Fact) -> Option<(EventId, UserId)> {
+    Some((fact.event_id?, fact.alert?.actor))
 }
 
 /// What a message comes to: entries of inboxes, and what is left of a message to many. Reads only
@@ -221,11 +228,11 @@ fn entry(
     names: &Names,
 ) -> Notification {
     let into = fact.invitation.and_then(|(_, id)| names.organizations.get(&id.0));
-    let actor = fact.alert.and_then(|alert| names.users.get(&alert.actor.0));
+    let actor = actor(fact).and_then(|actor| names.actors.get(&actor)).map(String::as_str);
     let called = Called {
         event: fact.event_id.and_then(|id| names.events.get(&id.0)).map(String::as_str),
         organization: into.map(String::as_str),
-        actor: actor.and_then(Option::as_deref),
+        actor,
     };
     let (title, body) = compose(fact, called);
     let data = Data {
@@ -233,7 +240,7 @@ fn entry(
         seat_numbers: &fact.seat_numbers,
         invitation_id: fact.invitation.map(|(id, _)| id.0),
         organization_id: fact.invitation.map(|(_, id)| id.0),
-        alert: fact.alert.as_ref().map(AlertData::from),
+        alert: fact.alert.as_ref().map(|alert| AlertData::of(alert, actor.is_some())),
         alarms: fact.alarms.iter().map(AlarmData::from).collect(),
     };
     Notification {
