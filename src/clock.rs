@@ -86,17 +86,32 @@ impl Ids {
         if below == 0 { 0 } else { rand::rng().random_range(0..below) }
     }
 
-    /// 16 random bytes as lower-case hex: a W3C trace id.
+    /// A W3C trace id.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this file owns randomness")]
-    pub fn trace_id(self) -> String {
-        format!("{:032x}", rand::rng().random_range(1..=u128::MAX))
+    pub fn trace_id(self) -> u128 {
+        rand::rng().random_range(1..=u128::MAX)
     }
 
-    /// 8 random bytes as lower-case hex: a W3C span id.
+    /// A W3C span id.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this file owns randomness")]
-    pub fn span_id(self) -> String {
-        format!("{:016x}", rand::rng().random_range(1..=u64::MAX))
+    pub fn span_id(self) -> u64 {
+        rand::rng().random_range(1..=u64::MAX)
     }
+
+    /// True this often: never with 0, always with 1.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this file owns randomness")]
+    pub fn chance(self, ratio: f64) -> bool {
+        ratio > 0.0 && rand::rng().random::<f64>() < ratio
+    }
+}
+
+/// Nanoseconds since 1970, for spans. They are about how long things took, so no manual clock is
+/// asked, and nothing is cut off.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this file owns the clock")]
+pub fn unix_nanos() -> u64 {
+    u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0)
 }

@@ -62,6 +62,7 @@ section!(
         sockets: Sockets,
         stop: Stop,
         log: Log,
+        tracing: Tracing,
     }
 );
 
@@ -287,6 +288,7 @@ section!(
         drain_ms: u64,
         workers_ms: u64,
         relay_ms: u64,
+        spans_ms: u64,
     }
 );
 section!(
@@ -294,6 +296,19 @@ section!(
     Log {
         filter: String,
         format: String,
+    }
+);
+section!(
+    /// Spans for a collector of traces.
+    Tracing {
+        otlp_endpoint: String,
+        otlp_headers: SecretString,
+        service_name: String,
+        sample_ratio: f64,
+        trust_callers: bool,
+        queue_max: usize,
+        batch_max: usize,
+        timeout_ms: u64,
     }
 );
 

@@ -41,7 +41,8 @@ use crate::http::Door;
 use crate::http::health::{self, Probe, Readiness};
 use crate::postgres::Db;
 use crate::redis::Redis;
-use crate::telemetry;
+use crate::telemetry::metrics;
+use crate::telemetry::spans::{self, Spans};
 use crate::wake::{Pulse, Wakes};
 use crate::ws::plain;
 use crate::ws::socketio::{Stage, door};
@@ -101,12 +102,12 @@ impl Server {
     /// # Errors
     /// When the settings cannot be used or a port is taken.
     pub async fn start_at(config: Config, clock: Clock) -> anyhow::Result<Self> {
-        let recorder = telemetry::metrics()?;
-        let Furniture { app, supervisor, lanes } = furnish(config, clock)?;
+        let recorder = metrics::recorder()?;
+        let Furniture { app, supervisor, lanes, spans } = furnish(config, clock)?;
         let stopping = CancellationToken::new();
         let mut server =
             Self { app, supervisor: Arc::new(supervisor), stopping, doors: Vec::new() };
-        roster::start(&server.supervisor, &server.app, lanes, &recorder)?;
+        roster::start(&server.supervisor, &server.app, lanes, spans, &recorder)?;
         if server.app.config.plays(Role::Api)
             && let Err(error) = server.open(recorder).await
         {
@@ -149,8 +150,8 @@ impl Server {
         self.supervisor.failure().map_or(Ok(()), Err)
     }
 
-    /// Unready; goodbye to sockets; doors shut and emptied; consumers, relay, pools. Each with its
-    /// deadline.
+    /// Unready; goodbye to sockets; doors shut and emptied; consumers, relay, spans, pools. Each
+    /// with its deadline.
     async fn stop(&mut self) {
         self.stopping.cancel();
         self.app.board.close();
@@ -280,7 +281,8 @@ fn bound_writes(connection: &dyn Any, _: &mut Extensions) {
 ///
 /// # Errors
 /// When the settings cannot be used.
-pub fn handles(config: Config) -> anyhow::Result<App> {
+pub fn handles(mut config: Config) -> anyhow::Result<App> {
+    config.tracing.otlp_endpoint.clear();
     Ok(furnish(config, Clock::default())?.app)
 }
 
@@ -289,6 +291,7 @@ struct Furniture {
     app: App,
     supervisor: Supervisor,
     lanes: Vec<Intake>,
+    spans: Option<spans::Intake>,
 }
 
 /// Makes the handles. Nothing connects yet, nothing runs yet.
@@ -297,6 +300,7 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
     let supervisor = Supervisor::new(clock.clone(), ids, pulse.clone());
     let timeout = Duration::from_millis(config.booking.answer_timeout_ms);
     let (desk, lanes) = Desk::new(config.booking.lanes, config.booking.queue_max, timeout);
+    let (spans, written) = Spans::open(&config.tracing, ids);
     let registry = Registry::new(Keyring::new(&config.seal, &config.auth, ids)?)?;
     let app = App {
         bus: bus::open(&config, &clock)?,
@@ -317,9 +321,10 @@ fn furnish(config: Config, clock: Clock) -> anyhow::Result<Furniture> {
         clock,
         ids,
         pulse,
+        spans,
         config: Arc::new(config),
     };
-    Ok(Furniture { app, supervisor, lanes })
+    Ok(Furniture { app, supervisor, lanes, spans: written })
 }
 
 /// What `/health/ready` asks.

@@ -23,21 +23,33 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("redis", &["domain", "clock", "config"]),
     ("rabbit", &["domain", "clock", "config"]),
     ("bus", &["domain", "clock", "config"]),
-    ("app", &["domain", "postgres", "redis", "bus", "clock", "config", "wake", "fault"]),
-    ("http", &["app", "domain", "wake", "clock", "config"]),
+    (
+        "app",
+        &["domain", "postgres", "redis", "bus", "clock", "config", "wake", "fault", "telemetry"],
+    ),
+    ("http", &["app", "domain", "wake", "clock", "config", "telemetry"]),
     ("ws", &["app", "domain", "wake", "clock", "config", "http"]),
     (
         "actors",
         &[
-            "app", "domain", "rabbit", "bus", "wake", "clock", "config", "fault", "postgres",
+            "app",
+            "domain",
+            "rabbit",
+            "bus",
+            "wake",
+            "clock",
+            "config",
+            "fault",
+            "postgres",
             "redis",
+            "telemetry",
         ],
     ),
     ("clock", &[]),
     ("config", &[]),
     ("wake", &[]),
     ("fault", &[]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "clock", "domain", "wake"]),
 ];
 
 /// What actors may take from the rooms below `app`: handles and messages, never statements.

@@ -16,6 +16,7 @@ use crate::app::bookings::settle::{Aftermath, Settled, Settler};
 use crate::app::bookings::show::{Held, Lease, Notice, Publication};
 use crate::app::once::Answer;
 use crate::domain::ids::EventId;
+use crate::telemetry::spans::{SpanKind, Spans, Step, number, text};
 use crate::wake::{Wake, Wakes};
 
 /// The receiving end of a lane's queue; it outlives a desk that panics.
@@ -44,6 +45,8 @@ pub struct BookingDesk {
     pub again: VecDeque<(EventId, BTreeSet<u32>)>,
     /// What became of a commit is unknown: what was pinned for it stays so until it is decided.
     pub doubts: Doubts,
+    /// Where it is told how long it took.
+    pub spans: Spans,
 }
 
 /// Leases of requests whose fate is unknown. If it stays so, their own deadlines end them.
@@ -107,6 +110,7 @@ impl Actor for BookingDesk {
         metrics::histogram!("desk_batch_seconds").record(took);
         metrics::histogram!("desk_batch_size").record(u32::try_from(jobs.len()).unwrap_or(0));
         let Settled { answers, aftermath, messages, unknown } = settled;
+        tell(&self.spans, started, &jobs, &answers);
         // Their rows were had, so whatever was in doubt before is decided.
         let events: HashSet<EventId> = jobs
             .iter()
@@ -222,5 +226,25 @@ impl BookingDesk {
             held.into_iter().for_each(Held::give);
         }
         self.publisher_wake.ring();
+    }
+}
+
+/// Into the trace of each command goes how long it took to settle it, in how large a company.
+fn tell(spans: &Spans, begun: Instant, jobs: &[Job], answers: &[Result<Answer<Outcome>, Error>]) {
+    let Some(mut batch) = spans.batch(begun) else { return };
+    for (job, answer) in jobs.iter().zip(answers) {
+        batch.add(job.origin.traceparent.as_deref(), || Step {
+            kind: SpanKind::Internal,
+            name: format!("settle {}", job.command.name()),
+            request_id: job.origin.correlation_id.clone(),
+            failure: match answer {
+                Ok(_) | Err(Error::Refused(_)) => None,
+                Err(_) => Some("unsettled".to_owned()),
+            },
+            attributes: vec![
+                ("happening.event.id", text(job.event)),
+                ("happening.desk.batch_size", number(jobs.len())),
+            ],
+        });
     }
 }

@@ -15,6 +15,8 @@ use crate::app::messages::relay::{Claimed, Outbox, Published, Settled};
 use crate::bus::{EventBus, Outgoing, Position, PublishError, Status};
 use crate::domain::breaker::{Breaker, Gate};
 use crate::fault::crash_point;
+use crate::telemetry::messages::{self, Passage, Passenger};
+use crate::telemetry::spans::Spans;
 
 /// How long the other broker may take, while the bus waits for it.
 const ALSO_PATIENCE: Duration = Duration::from_millis(500);
@@ -27,6 +29,7 @@ pub struct BusRelay {
     also: Option<Also>,
     pace: Pace,
     batch_max: usize,
+    spans: Spans,
 }
 
 /// The other broker, while installations move from one to the other.
@@ -101,6 +104,7 @@ impl BusRelay {
         buses: (Arc<dyn EventBus>, Option<Arc<dyn EventBus>>),
         pace: Pace,
         batch_max: usize,
+        spans: Spans,
     ) -> anyhow::Result<Self> {
         let (bus, also) = buses;
         parcels.declare(bus.as_ref()).await?;
@@ -108,7 +112,7 @@ impl BusRelay {
         if let Err(error) = outbox.hurry().await {
             tracing::warn!(error = format!("{:#}", anyhow!(error)), "failures wait for their time");
         }
-        Ok(Self { outbox, parcels, bus, also: also.map(Also::new), pace, batch_max })
+        Ok(Self { outbox, parcels, bus, also: also.map(Also::new), pace, batch_max, spans })
     }
 
     async fn publish(&mut self, outgoing: &[Outgoing]) -> Vec<Result<Position, PublishError>> {
@@ -116,6 +120,32 @@ impl BusRelay {
         match &mut self.also {
             Some(also) => tokio::join!(ours, also.publish(&self.parcels, outgoing)).0,
             None => ours.await,
+        }
+    }
+
+    fn tell(
+        &self,
+        begun: std::time::Instant,
+        batch: &[Claimed],
+        outgoing: &[Outgoing],
+        outcomes: &[Result<Position, PublishError>],
+    ) {
+        let system = messages::system(self.bus.provider());
+        let Some(mut sent) = Passage::sent(&self.spans, system, begun, batch.len()) else { return };
+        for ((message, out), outcome) in batch.iter().zip(outgoing).zip(outcomes) {
+            sent.add(&Passenger {
+                destination: &out.stream.to_string(),
+                id: message.id,
+                kind: &message.kind,
+                request_id: &message.correlation_id,
+                traceparent: message.traceparent.as_deref(),
+                failure: outcome.as_ref().err().map(|error| match error {
+                    PublishError::TooLarge { .. } => "too_large",
+                    PublishError::Refused(_) => "refused",
+                    PublishError::NotSent(_) => "not_sent",
+                    PublishError::Lost(_) => "unconfirmed",
+                }),
+            });
         }
     }
 
@@ -170,7 +200,9 @@ impl Actor for BusRelay {
         self.pace.keep(batch.len()).await;
         let outgoing: Vec<Outgoing> =
             batch.iter().map(|message| self.parcels.pack(message)).collect();
+        let begun = Instant::now();
         let outcomes = self.publish(&outgoing).await;
+        self.tell(begun.into_std(), &batch, &outgoing, &outcomes);
         crash_point("bus_published");
         self.settle(&batch, &outcomes).await?;
         Ok(Next::Again)

@@ -18,6 +18,7 @@ pub mod pace;
 pub mod reconciler;
 pub mod redriver;
 pub mod seat_hub;
+pub mod span_exporter;
 pub mod stock_publisher;
 pub mod supervisor;
 pub mod waitlist_sweeper;
@@ -77,6 +78,8 @@ pub enum Phase {
     Workers,
     /// The relay: drains what the others left in the outbox.
     Relay,
+    /// The exporter of spans: what all others left to tell.
+    Spans,
 }
 
 /// An actor's line on the roster.

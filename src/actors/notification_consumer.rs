@@ -3,7 +3,7 @@
 //! queue instead of being rejected (S4.39).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
@@ -18,6 +18,8 @@ use crate::rabbit::consumer::Consumer;
 use crate::rabbit::envelope::{self, Letter};
 use crate::rabbit::publisher::{Outcome, Publisher};
 use crate::rabbit::topology::Topology;
+use crate::telemetry::messages::{Passage, Passenger, RABBITMQ};
+use crate::telemetry::spans::Spans;
 
 /// How long a step waits for the first message. A delivery ends the wait at once; a stop is
 /// noticed at its end.
@@ -34,6 +36,7 @@ pub struct NotificationConsumer {
     consumer: Consumer,
     retries: Publisher,
     pace: Pace,
+    spans: Spans,
     /// Its loss makes the broker deliver again what is not acknowledged.
     _link: Link,
 }
@@ -48,6 +51,7 @@ impl NotificationConsumer {
         inbox: Inbox,
         pace: Pace,
         subscriptions: u16,
+        spans: Spans,
     ) -> anyhow::Result<Self> {
         let rabbit = &config.rabbitmq;
         let link = Link::open(&rabbit.url, "notification consumer").await?;
@@ -57,7 +61,26 @@ impl NotificationConsumer {
         let retries = Publisher::open(&link, patience).await?;
         let consumer =
             Consumer::open(&link, topology.queue(), rabbit.prefetch, subscriptions).await?;
-        Ok(Self { inbox, topology, consumer, retries, pace, _link: link })
+        Ok(Self { inbox, topology, consumer, retries, pace, spans, _link: link })
+    }
+
+    fn tell(&self, begun: Instant, batch: &[Received], verdicts: &[Verdict]) {
+        let Some(mut done) = Passage::processed(&self.spans, RABBITMQ, begun, batch.len()) else {
+            return;
+        };
+        for (message, verdict) in batch.iter().zip(verdicts) {
+            done.add(&Passenger {
+                destination: self.topology.queue(),
+                id: message.id,
+                kind: &message.kind,
+                request_id: message.correlation_id.as_deref().unwrap_or_default(),
+                traceparent: message.traceparent.as_deref(),
+                failure: match verdict {
+                    Verdict::Ack => message.content.is_err().then_some("dead_letter"),
+                    Verdict::Retry(_) => Some("retry"),
+                },
+            });
+        }
     }
 
     /// Puts a message into the retry queue whose delay fits. It is acknowledged only after that:
@@ -91,7 +114,9 @@ impl Actor for NotificationConsumer {
         }
         let batch: Vec<Received> = delivered.deliveries.iter().map(envelope::read).collect();
         self.pace.keep(batch.len()).await;
+        let begun = Instant::now();
         let verdicts = self.inbox.settle(&batch).await?;
+        self.tell(begun, &batch, &verdicts);
         crash_point("consumer_committed");
         for (message, verdict) in batch.iter().zip(&verdicts) {
             if let Verdict::Retry(delay) = verdict {

@@ -2,7 +2,7 @@
 //! while the broker confirms the one before.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
@@ -15,6 +15,8 @@ use crate::rabbit::connection::Link;
 use crate::rabbit::envelope::Letter;
 use crate::rabbit::publisher::{Outcome, Publisher};
 use crate::rabbit::topology::Topology;
+use crate::telemetry::messages::{Passage, Passenger, RABBITMQ};
+use crate::telemetry::spans::Spans;
 
 /// The outbox relay. Any number of them, in any number of processes, share the work.
 pub struct OutboxRelay {
@@ -22,6 +24,7 @@ pub struct OutboxRelay {
     topology: Topology,
     publisher: Publisher,
     pace: Pace,
+    spans: Spans,
     batch_max: usize,
     /// Claimed while the batch before was being confirmed.
     ahead: Vec<Claimed>,
@@ -34,7 +37,12 @@ impl OutboxRelay {
     ///
     /// # Errors
     /// When RabbitMQ is away or the queues cannot be declared.
-    pub async fn new(config: &Arc<Config>, outbox: Outbox, pace: Pace) -> anyhow::Result<Self> {
+    pub async fn new(
+        config: &Arc<Config>,
+        outbox: Outbox,
+        pace: Pace,
+        spans: Spans,
+    ) -> anyhow::Result<Self> {
         let rabbit = &config.rabbitmq;
         let link = Link::open(&rabbit.url, "relay").await?;
         let topology = Topology::new(&rabbit.notifications_queue, &config.inbox.retry_delays_ms);
@@ -46,11 +54,13 @@ impl OutboxRelay {
         if let Err(error) = outbox.hurry().await {
             tracing::warn!(error = format!("{:#}", anyhow!(error)), "failures wait for their time");
         }
-        Ok(Self { outbox, topology, publisher, pace, batch_max, ahead: Vec::new(), _link: link })
+        let ahead = Vec::new();
+        Ok(Self { outbox, topology, publisher, pace, spans, batch_max, ahead, _link: link })
     }
 
     /// Publishes a batch and claims the next one meanwhile.
     async fn publish(&mut self, batch: &[Claimed]) -> anyhow::Result<Vec<Outcome>> {
+        let begun = Instant::now();
         let letters: Vec<Letter<'_>> = batch.iter().map(letter).collect();
         let limit = self.pace.portion(self.batch_max);
         let (outcomes, ahead) = tokio::join!(
@@ -60,6 +70,7 @@ impl OutboxRelay {
         // What is ahead must be known before an error leaves: it is to be given back.
         let claimed = ahead.map(|ahead| self.ahead = ahead);
         let outcomes = outcomes?;
+        self.tell(begun, batch, &outcomes);
         if let Err(error) = claimed {
             tracing::warn!(
                 error = format!("{:#}", anyhow!(error)),
@@ -67,6 +78,27 @@ impl OutboxRelay {
             );
         }
         Ok(outcomes)
+    }
+
+    fn tell(&self, begun: Instant, batch: &[Claimed], outcomes: &[Outcome]) {
+        let Some(mut sent) = Passage::sent(&self.spans, RABBITMQ, begun, batch.len()) else {
+            return;
+        };
+        for (message, outcome) in batch.iter().zip(outcomes) {
+            sent.add(&Passenger {
+                destination: self.topology.queue(),
+                id: message.id,
+                kind: &message.kind,
+                request_id: &message.correlation_id,
+                traceparent: message.traceparent.as_deref(),
+                failure: match outcome {
+                    Outcome::Confirmed => None,
+                    Outcome::Refused(_) => Some("refused"),
+                    Outcome::Unroutable(_) => Some("unroutable"),
+                    Outcome::Unknown(_) => Some("unconfirmed"),
+                },
+            });
+        }
     }
 
     async fn settle(&self, batch: &[Claimed], outcomes: &[Outcome]) -> anyhow::Result<Settled> {

@@ -91,7 +91,7 @@ pub struct Supervisor {
     clock: Clock,
     ids: Ids,
     pulse: Pulse,
-    stages: [(Phase, Stage); 3],
+    stages: [(Phase, Stage); 4],
     jobs: TaskTracker,
     failure: Failure,
     force: CancellationToken,
@@ -106,7 +106,7 @@ impl Supervisor {
             clock,
             ids,
             pulse,
-            stages: [stage(Phase::Intake), stage(Phase::Workers), stage(Phase::Relay)],
+            stages: [Phase::Intake, Phase::Workers, Phase::Relay, Phase::Spans].map(stage),
             jobs: TaskTracker::new(),
             failure: Failure::default(),
             force: CancellationToken::new(),
@@ -203,6 +203,7 @@ impl Supervisor {
         self.finish_jobs(Duration::from_millis(config.drain_ms)).await;
         self.stop_phase(Phase::Workers, Duration::from_millis(config.workers_ms)).await;
         self.stop_phase(Phase::Relay, Duration::from_millis(config.relay_ms)).await;
+        self.stop_phase(Phase::Spans, Duration::from_millis(config.spans_ms)).await;
     }
 
     async fn within(&self, deadline: Duration, end: impl Future<Output = ()>) -> bool {

@@ -37,6 +37,7 @@ use crate::clock::{Clock, Ids};
 use crate::config::Config;
 use crate::postgres::Db;
 use crate::redis::Redis;
+use crate::telemetry::spans::Spans;
 use crate::wake::{Background, Pulse, Wakes};
 
 /// The handles that a verb may touch. Cheap to clone; made once, in `server.rs`.
@@ -78,6 +79,8 @@ pub struct App {
     pub registry: Registry,
     /// Where people watch them through sockets.
     pub rooms: Rooms,
+    /// Where it is told what became of requests.
+    pub spans: Spans,
     /// The settings.
     pub config: Arc<Config>,
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::MessageId;
 use crate::domain::message::Defect;
+use crate::domain::trace_context::TraceContext;
 
 /// Who we are.
 pub const SOURCE: &str = "/happening";
@@ -21,8 +22,6 @@ const SCHEMAS: &str = "/schemas/";
 const KIND_MAX: usize = 100;
 /// The longest other attribute, in bytes.
 const TEXT_MAX: usize = 255;
-/// The length of a W3C trace context, version 00.
-const TRACEPARENT_LENGTH: usize = 55;
 
 /// A message.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +111,7 @@ impl Envelope {
             version,
             correlation_id: text("correlationid", wire.correlationid)?,
             // Who traces badly still has something to say.
-            traceparent: wire.traceparent.filter(|value| is_traceparent(value)),
+            traceparent: wire.traceparent.filter(|value| TraceContext::parse(value).is_some()),
             partition_key: text("partitionkey", wire.partitionkey)?,
             data: wire.data.into_owned(),
         })
@@ -175,17 +174,6 @@ fn version(schema: &str, kind: &str) -> Result<u16, Defect> {
         .and_then(|version| version.parse().ok())
         .filter(|version| *version > 0)
         .ok_or_else(|| wrong("dataschema", "is not /schemas/, the type, and a version"))
-}
-
-/// `00-` 32 hex `-` 16 hex `-` 2 hex.
-fn is_traceparent(value: &str) -> bool {
-    let lengths = [2, 32, 16, 2];
-    value.len() == TRACEPARENT_LENGTH
-        && value.split('-').count() == lengths.len()
-        && value.split('-').zip(lengths).all(|(part, length)| {
-            let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-            part.len() == length && part.bytes().all(hex)
-        })
 }
 
 /// PostgreSQL keeps every JSON but that. (The parser bounds how deep this goes.)

@@ -29,14 +29,14 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !args.serve {
         let config = Config::load()?;
-        telemetry::start_logs(&config.log)?;
+        telemetry::logs::start(&config.log)?;
         let loaded = demo::load(&server::handles(config)?).await.map_err(anyhow::Error::from);
         loaded.context("the demo could not be loaded")?;
         super::say("the demo is loaded\n")?;
         return Ok(ExitCode::SUCCESS);
     }
     let config = Config::load_demo()?;
-    telemetry::start_logs(&config.log)?;
+    telemetry::logs::start(&config.log)?;
     super::migrate::apply(&config).await?;
     let server = Server::start(config).await?;
     match demo::load(server.app()).await {

@@ -13,7 +13,9 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::config::{Config, ConfigError};
+use crate::clock::Ids;
+use crate::config::{self, Config, ConfigError};
+use crate::telemetry::otlp::Collector;
 
 /// How long one part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -108,6 +110,7 @@ pub async fn run(args: Args, config: Result<Config, ConfigError>) -> anyhow::Res
                 report.fail("rabbitmq", "no answer", late);
             }
             ports::examine(&mut report, &config).await;
+            collector(&mut report, &config.tracing).await;
         }
     }
     print(&report, args.json)?;
@@ -132,6 +135,19 @@ fn settings(report: &mut Report, config: &Config) {
     let mend = "let a TLS proxy stand in front, and name it in http.trusted_proxies";
     let proxied = local || !config.http.trusted_proxies.is_empty();
     report.expect("http.host", proxied, found, Status::Warn, mend);
+}
+
+/// Whether somebody takes spans, if they are to be taken. Everything else goes on without.
+async fn collector(report: &mut Report, tracing: &config::Tracing) {
+    if tracing.otlp_endpoint.is_empty() {
+        return report.ok("tracing", "off");
+    }
+    let asked = async { Collector::new(tracing, Ids.uuid())?.send(Vec::new()).await };
+    let mend = "start the collector, or correct tracing.otlp_endpoint and tracing.otlp_headers";
+    match asked.await {
+        Ok(_) => report.ok("tracing", format!("{} takes spans", tracing.otlp_endpoint)),
+        Err(error) => report.warn("tracing", format!("{error:#}"), mend),
+    }
 }
 
 fn print(report: &Report, json: bool) -> anyhow::Result<()> {

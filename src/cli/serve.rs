@@ -29,7 +29,7 @@ pub struct Args {
 /// # Errors
 /// When it cannot start, or ends for another reason than a signal.
 pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    telemetry::start_logs(&config.log)?;
+    telemetry::logs::start(&config.log)?;
     if args.migrate {
         super::migrate::apply(&config).await?;
     } else {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Config, ConfigError, DEMO_SECRET, Seal};
+use super::{Config, ConfigError, DEMO_SECRET, Seal, Tracing};
 
 /// The shortest signing secret accepted, in bytes (256 bits, RFC 7518 §3.2).
 const SIGNING_SECRET_MIN: usize = 32;
@@ -55,6 +55,7 @@ impl Config {
         self.check_bounds(&mut require);
         self.check_sockets(&mut require);
         self.check_alarms(&mut require);
+        self.check_tracing(&mut require);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong.trim_end().to_owned())) }
     }
 
@@ -181,6 +182,43 @@ impl Config {
         );
     }
 
+    fn check_tracing(&self, require: &mut impl FnMut(bool, &str, &str)) {
+        let tracing = &self.tracing;
+        require(
+            tracing.otlp_endpoint.is_empty() || is_base_url(&tracing.otlp_endpoint),
+            "tracing.otlp_endpoint",
+            "must be http:// or https://, a host, and no more than a path",
+        );
+        if let Err(rule) = tracing.headers() {
+            require(false, "tracing.otlp_headers", rule);
+        }
+        require(
+            (1..=255).contains(&tracing.service_name.len()),
+            "tracing.service_name",
+            "must be 1 to 255 bytes",
+        );
+        require(
+            (0.0..=1.0).contains(&tracing.sample_ratio),
+            "tracing.sample_ratio",
+            "must be between 0 and 1",
+        );
+        require(
+            (1..=262_144).contains(&tracing.queue_max),
+            "tracing.queue_max",
+            "must be between 1 and 262144",
+        );
+        require(
+            (1..=tracing.queue_max.min(8192)).contains(&tracing.batch_max),
+            "tracing.batch_max",
+            "must be between 1 and 8192, and not above tracing.queue_max",
+        );
+        require(
+            (100..=10_000).contains(&tracing.timeout_ms),
+            "tracing.timeout_ms",
+            "must be between 100 and 10000",
+        );
+    }
+
     fn check_bounds(&self, require: &mut impl FnMut(bool, &str, &str)) {
         for (value, key) in [
             (self.auth.access_token_seconds, "auth.access_token_seconds"),
@@ -240,6 +278,39 @@ impl Config {
             "log.format",
             "must be auto, pretty or json",
         );
+    }
+}
+
+/// Somebody's name and password in it would be printed, and have a key of their own.
+fn is_base_url(url: &str) -> bool {
+    let uri = url.parse::<hyper::Uri>().ok();
+    uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|host| !host.as_str().contains('@'))
+            && uri.query().is_none()
+            && !url.contains('#')
+    })
+}
+
+impl Tracing {
+    /// The headers that the collector wants, by name.
+    ///
+    /// # Errors
+    /// What is wrong with them, without naming any.
+    pub fn headers(&self) -> Result<Vec<(String, String)>, &'static str> {
+        let listed = self.otlp_headers.expose_secret().split(',').map(str::trim);
+        let header = |entry: &str| {
+            let (name, value) = entry.split_once('=').ok_or("each header is name=value")?;
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            if name.is_empty() || !name.bytes().all(plain) {
+                return Err("a header's name has letters, digits, - and _");
+            }
+            if value.is_empty() || !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+                return Err("a header's value is printable ASCII");
+            }
+            Ok((name.to_owned(), value.to_owned()))
+        };
+        listed.filter(|entry| !entry.is_empty()).map(header).collect()
     }
 }
 

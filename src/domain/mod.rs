@@ -31,4 +31,5 @@ pub mod stock_view;
 pub mod stream_type;
 pub mod submission;
 pub mod text;
+pub mod trace_context;
 pub mod waitlist;

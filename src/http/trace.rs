@@ -9,16 +9,20 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
+use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field};
 
 use super::problem::Problem;
-use crate::app::Origin;
+use crate::app::{App, Origin};
 use crate::clock::Ids;
+use crate::domain::trace_context::TraceContext;
+use crate::telemetry::spans::{SpanKind, Step, number, text};
 
 /// The header that carries the request id, in and out.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What metrics call the route of what has none.
+const UNMATCHED: &str = "unmatched";
 /// Longest request id taken from outside.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -62,28 +66,44 @@ async fn traced<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let started = Instant::now();
-    let origin = origin(&request);
+    let app = request.app_data::<web::Data<App>>().cloned();
+    let spans = app.as_ref().map(|app| &app.spans);
+    let caller = caller(&request);
+    let context = TraceContext {
+        trace_id: caller.map_or_else(|| Ids.trace_id(), |caller| caller.trace_id),
+        span_id: Ids.span_id(),
+        sampled: spans.is_some_and(|spans| spans.samples(caller)) && !is_probe(request.path()),
+    };
+    let origin = origin(&request, context);
     let method = request.method().clone();
     let path = request.path().to_owned();
     let span = tracing::info_span!(
         "request",
         request_id = origin.correlation_id,
         %method,
-        path
+        path,
+        trace_id = field::Empty
     );
+    if context.sampled || caller.is_some() {
+        span.record("trace_id", format_args!("{:032x}", context.trace_id));
+    }
     request.extensions_mut().insert(origin.clone());
     let id = HeaderValue::from_str(&origin.correlation_id).ok();
     let answered = CURRENT.scope(origin, next.call(request)).instrument(span.clone()).await;
     let mut response = answered?;
-    if let Some(id) = id {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let route = response.request().match_pattern().unwrap_or_else(|| UNMATCHED.to_owned());
     let status = response.status().as_u16();
     let elapsed = started.elapsed();
     let method = method_label(&method);
     metrics::histogram!("http_request_seconds", "method" => method, "route" => route.clone())
         .record(elapsed.as_secs_f64());
+    if let Some(spans) = spans {
+        let place = (context, caller.map(|caller| caller.span_id));
+        spans.request(place, started, || step(method, &route, status, id.as_ref()));
+    }
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
     let class = status_class(status);
     metrics::counter!(
         "http_requests_total", "method" => method, "route" => route, "status" => class
@@ -91,6 +111,11 @@ async fn traced<B: MessageBody>(
     .increment(1);
     span.in_scope(|| tracing::debug!(status, elapsed_us = elapsed.as_micros(), "answered"));
     Ok(response)
+}
+
+/// Machines that only look are in nobody's trace.
+fn is_probe(path: &str) -> bool {
+    path == "/metrics" || path.starts_with("/health")
 }
 
 /// Methods are a client's free choice; metrics know a handful.
@@ -116,32 +141,35 @@ fn status_class(status: u16) -> &'static str {
     }
 }
 
-fn origin(request: &ServiceRequest) -> Origin {
+/// The request as a trace shows it. Neither path nor query nor address: they tell of people.
+fn step(method: &'static str, route: &str, status: u16, id: Option<&HeaderValue>) -> Step {
+    let mut attributes = vec![
+        ("http.request.method", text(method)),
+        ("http.response.status_code", number(usize::from(status))),
+    ];
+    let matched = route != UNMATCHED;
+    if matched {
+        attributes.push(("http.route", text(route)));
+    }
+    Step {
+        kind: SpanKind::Server,
+        name: if matched { format!("{method} {route}") } else { method.to_owned() },
+        request_id: id.and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned(),
+        failure: (status >= 500).then(|| status.to_string()),
+        attributes,
+    }
+}
+
+fn origin(request: &ServiceRequest, context: TraceContext) -> Origin {
     let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
     let usable = given.filter(|id| {
         !id.is_empty() && id.len() <= REQUEST_ID_MAX && id.bytes().all(|b| b.is_ascii_graphic())
     });
     let correlation_id = usable.map_or_else(|| Ids.uuid().to_string(), str::to_owned);
-    let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let traceparent = Some(continue_trace(parent));
-    Origin { correlation_id, traceparent }
+    Origin { correlation_id, traceparent: Some(context.to_string()) }
 }
 
-/// A child of the caller's W3C trace context, or a new trace.
-fn continue_trace(parent: Option<&str>) -> String {
-    let mut parts = parent.unwrap_or_default().split('-');
-    let lower_hex = |part: &str, len: usize| {
-        part.len() == len
-            && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-            && part.bytes().any(|b| b != b'0')
-    };
-    let trace_id = match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some("00"), Some(trace), Some(span), Some(flags))
-            if lower_hex(trace, 32) && lower_hex(span, 16) && flags.len() == 2 =>
-        {
-            trace.to_owned()
-        }
-        _ => Ids.trace_id(),
-    };
-    format!("00-{trace_id}-{}-01", Ids.span_id())
+/// The caller's place in a trace.
+fn caller(request: &ServiceRequest) -> Option<TraceContext> {
+    TraceContext::parse(request.headers().get("traceparent")?.to_str().ok()?)
 }

@@ -19,6 +19,7 @@ use crate::domain::ids::{
 use crate::domain::interest::InterestCounts;
 use crate::domain::message::{self, Content, Defect, FanOut, PAYLOAD_MAX, Received};
 use crate::domain::processing;
+use crate::domain::trace_context::TraceContext;
 
 /// Persistent: survives a restart of the broker (S4.24).
 const PERSISTENT: u8 = 2;
@@ -179,7 +180,7 @@ pub fn read(delivery: &Delivery) -> Received {
             .map(|id| message::storable(id.as_str(), 255))
             .filter(|id| !id.is_empty()),
         traceparent: text(TRACEPARENT)
-            .filter(|value| value.len() <= 64 && value.is_ascii() && !value.contains('\0'))
+            .filter(|value| TraceContext::parse(value).is_some())
             .map(str::to_owned),
         created_at,
         content,

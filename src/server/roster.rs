@@ -24,6 +24,7 @@ use crate::actors::pace::Pace;
 use crate::actors::reconciler::Reconciler;
 use crate::actors::redriver::Redriver;
 use crate::actors::seat_hub::SeatHub;
+use crate::actors::span_exporter::SpanExporter;
 use crate::actors::stock_publisher::StockPublisher;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::waitlist_sweeper::WaitlistSweeper;
@@ -45,6 +46,8 @@ use crate::app::seat_rooms::guard;
 use crate::config::{Role, process_name};
 use crate::domain::message::Lane;
 use crate::postgres::Db;
+use crate::telemetry::otlp::Collector;
+use crate::telemetry::spans;
 use crate::wake::Wake;
 
 /// Groups that the gate may be ahead of the desk: enough to fill a batch from small groups.
@@ -77,8 +80,12 @@ pub fn start(
     supervisor: &Supervisor,
     app: &App,
     lanes: Vec<Intake>,
+    spans: Option<spans::Intake>,
     recorder: &PrometheusHandle,
 ) -> anyhow::Result<()> {
+    if let Some(spans) = spans {
+        telling(supervisor, app, spans)?;
+    }
     desk(supervisor, app, lanes)?;
     if app.config.plays(Role::Workers) {
         workers(supervisor, app);
@@ -108,6 +115,16 @@ pub fn start(
     chore(supervisor, "metrics-upkeep", UPKEEP, move || {
         upkeep.run_upkeep();
         async { Ok(()) }
+    });
+    Ok(())
+}
+
+/// Who tells the collector of traces.
+fn telling(supervisor: &Supervisor, app: &App, spans: spans::Intake) -> anyhow::Result<()> {
+    let collector = Collector::new(&app.config.tracing, app.ids.uuid())?;
+    let batch_max = app.config.tracing.batch_max;
+    enter(supervisor, duty("span-exporter", Phase::Spans, spans.wake.clone(), RUNG), move || {
+        SpanExporter::new(spans.clone(), collector.clone(), batch_max)
     });
     Ok(())
 }
@@ -171,6 +188,7 @@ fn desk(supervisor: &Supervisor, app: &App, lanes: Vec<Intake>) -> anyhow::Resul
                 batch_max: app.config.booking.batch_max,
                 again: VecDeque::new(),
                 doubts: Doubts::default(),
+                spans: app.spans.clone(),
             }
         };
         let duty = self::duty(&format!("booking-desk-{index}"), Phase::Workers, desk_wake, RUNG);
@@ -240,7 +258,7 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
         async move {
             let outbox =
                 Outbox::new(Lane::Mail, db, app.clock.clone(), app.ids, Arc::clone(&app.config));
-            OutboxRelay::new(&app.config, outbox, pace).await
+            OutboxRelay::new(&app.config, outbox, pace, app.spans.clone()).await
         }
     });
     lost_mail(supervisor, app, &db, pace());
@@ -252,12 +270,14 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
     let consumers_pace = pace();
     for index in 0..workers {
         let share = (consumers + index) / workers;
-        let (config, inbox, pace) = (Arc::clone(config), inbox.clone(), consumers_pace.clone());
+        let (config, inbox) = (Arc::clone(config), inbox.clone());
+        let (pace, spans) = (consumers_pace.clone(), app.spans.clone());
         let name = format!("notification-consumer-{index}");
         // What it waits for is its socket: it is never rung, and rests only to look up.
         supervisor.spawn(duty(&name, Phase::Workers, Wake::default(), IDLE), move || {
-            let (config, inbox, pace) = (Arc::clone(&config), inbox.clone(), pace.clone());
-            async move { NotificationConsumer::new(&config, inbox, pace, share).await }
+            let (config, inbox) = (Arc::clone(&config), inbox.clone());
+            let (pace, spans) = (pace.clone(), spans.clone());
+            async move { NotificationConsumer::new(&config, inbox, pace, share, spans).await }
         });
     }
     let config = Arc::clone(config);

@@ -79,6 +79,8 @@ impl Chrome {
             wish.add_arg(flag).expect("a flag");
         }
         wish.add_arg(&format!("--window-size={width},{height}")).expect("a flag");
+        // The driver's client could speak TLS, and asks for it before it knows that it need not.
+        rustls::crypto::ring::default_provider().install_default().ok();
         let url = format!("http://127.0.0.1:{}", self.port);
         let opened = timeout(STARTED, WebDriver::new(url, wish)).await;
         opened.expect("Chromium opens in time").expect("Chromium opens")

@@ -39,3 +39,4 @@ mod promotion;
 mod rabbit_lost;
 mod redis_lost;
 mod stops;
+mod traces;

@@ -94,6 +94,11 @@ impl Server {
         self.process.must_live();
     }
 
+    /// Where it says it.
+    pub fn log(&self) -> &Path {
+        self.process.log()
+    }
+
     /// What it said last.
     pub fn last_words(&self) -> String {
         tail(self.process.log())

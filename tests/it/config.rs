@@ -45,6 +45,11 @@ fn every_mistake_is_told_at_once() {
             ("HAPPENING__BOOKING__BATCH_MAX", "1000000"),
             ("HAPPENING__LOG__FORMAT", "xml"),
             ("HAPPENING__INBOX__ATTEMPTS_MAX", "0"),
+            ("HAPPENING__TRACING__OTLP_ENDPOINT", "http://me:hunter2@collector:4318"),
+            ("HAPPENING__TRACING__OTLP_HEADERS", "authorization hunter2"),
+            ("HAPPENING__TRACING__SAMPLE_RATIO", "1.5"),
+            ("HAPPENING__TRACING__BATCH_MAX", "9000"),
+            ("HAPPENING__TRACING__TIMEOUT_MS", "0"),
         ],
     )
     .unwrap_err();
@@ -62,6 +67,11 @@ fn every_mistake_is_told_at_once() {
         "booking.batch_max",
         "log.format",
         "inbox.attempts_max",
+        "tracing.otlp_endpoint",
+        "tracing.otlp_headers",
+        "tracing.sample_ratio",
+        "tracing.batch_max",
+        "tracing.timeout_ms",
     ] {
         assert!(error.contains(key), "{key} in {error}");
     }
@@ -112,6 +122,7 @@ fn secrets_are_not_printed() {
             ("DATABASE_URL", "postgres://me:hunter2@127.0.0.1/x"),
             ("REDIS_URL", "redis://:hunter2@127.0.0.1"),
             ("RABBITMQ_URL", "amqp://me:hunter2@127.0.0.1"),
+            ("HAPPENING__TRACING__OTLP_HEADERS", "authorization=Bearer hunter2"),
         ],
     )
     .unwrap();

@@ -12,6 +12,7 @@ use happening::app::messages::consume::Inbox;
 use happening::app::messages::relay::Outbox;
 use happening::clock::Ids;
 use happening::domain::message::Lane;
+use happening::telemetry::spans::Spans;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -176,7 +177,9 @@ async fn what_dies_inside_the_broker_is_collected_and_sent_again_as_it_was() {
     let outbox =
         Outbox::new(Lane::Mail, app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
-    let mut relay = OutboxRelay::new(&config, outbox, pace).await.expect("the relay connects");
+    let mut relay = OutboxRelay::new(&config, outbox, pace, Spans::default())
+        .await
+        .expect("the relay connects");
     let inbox = Inbox::new(app, app.db.clone());
     let mut collector = DeadCollector::new(&config, inbox).await.expect("the collector connects");
     let dead = format!("{}.dead", queue.name());

@@ -50,5 +50,6 @@ mod socketio;
 mod sockets;
 mod streams;
 mod tokens;
+mod traces;
 mod upkeep;
 mod waitlist;

@@ -10,6 +10,7 @@ use happening::actors::{Actor as _, Next};
 use happening::app::messages::relay::Outbox;
 use happening::clock::Ids;
 use happening::domain::message::Lane;
+use happening::telemetry::spans::Spans;
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
@@ -27,7 +28,9 @@ async fn relay(server: &TestServer) {
     let outbox =
         Outbox::new(Lane::Mail, app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
-    let mut relay = OutboxRelay::new(&config, outbox, pace).await.expect("the relay connects");
+    let mut relay = OutboxRelay::new(&config, outbox, pace, Spans::default())
+        .await
+        .expect("the relay connects");
     while relay.step().await.expect("a step") == Next::Again {}
 }
 

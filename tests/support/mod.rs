@@ -2,6 +2,7 @@
 //! and the truth that must hold when a test is over.
 
 pub mod client;
+pub mod collector;
 pub mod database;
 pub mod redis_server;
 pub mod seat_map;

@@ -133,7 +133,7 @@ async fn a_stop_lets_those_drain_who_must_and_keeps_its_deadline() {
     supervisor.spawn(duty("busy", Policy::Restart, Phase::Workers), || async {
         Ok(Scripted(Box::new(|| Ok(Next::Again)), false))
     });
-    let config = config::Stop { drain_ms: 1000, workers_ms: 1000, relay_ms: 1000 };
+    let config = config::Stop { drain_ms: 1000, workers_ms: 1000, relay_ms: 1000, spans_ms: 1000 };
     let begun = Instant::now();
     supervisor.stop(&config).await;
     assert!(begun.elapsed() <= Duration::from_millis(1600), "{:?}", begun.elapsed());

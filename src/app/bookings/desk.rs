@@ -65,6 +65,21 @@ pub enum Command {
     Sweep,
 }
 
+impl Command {
+    /// In a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Book { .. } => "book",
+            Self::Cancel { .. } => "cancel",
+            Self::Change { .. } => "change",
+            Self::Publish { .. } => "publish",
+            Self::CancelEvent { .. } => "cancel_event",
+            Self::Close { .. } => "close",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
 /// What came of a command.
 #[derive(Clone, Debug)]
 pub enum Outcome {

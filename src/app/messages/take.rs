@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
@@ -25,6 +25,8 @@ use crate::domain::message::{Defect, Verdict};
 use crate::domain::processing::backoff_ms;
 use crate::postgres::inbox::{self, Ending, Key, Waiting};
 use crate::postgres::{Db, DbError, dead_letter};
+use crate::telemetry::messages::{self, Passage, Passenger};
+use crate::telemetry::spans::Spans;
 use crate::wake::Wake;
 
 /// Added to the pause of those that wait for another one, so that they come after it.
@@ -64,6 +66,7 @@ pub struct Taker {
     relays: [Wake; 2],
     /// The message that met outages of a PostgreSQL that answered, and how many.
     doubts: Arc<Mutex<Option<(MessageId, u32)>>>,
+    spans: Spans,
 }
 
 /// Why a batch did not go through.
@@ -107,7 +110,8 @@ impl Taker {
             signals: app.signals.clone(),
         };
         let relays = [app.wakes.outbox_relay.clone(), app.wakes.bus_relay.clone()];
-        Self { ledger, registry: app.registry.clone(), handler, relays, doubts: Arc::default() }
+        let (registry, spans) = (app.registry.clone(), app.spans.clone());
+        Self { ledger, registry, handler, relays, doubts: Arc::default(), spans }
     }
 
     /// The streams that the handler asks for.
@@ -131,6 +135,7 @@ impl Taker {
     /// # Errors
     /// When something that is needed is away: nothing was done, and all are to be delivered again.
     pub async fn take(&self, deliveries: &[Delivery]) -> Result<Vec<Verdict>, Outage> {
+        let begun = Instant::now();
         let mut taken: Vec<Taken> = deliveries
             .iter()
             .map(|one| Taken::read(one, self.handler.kinds(), &self.registry))
@@ -165,7 +170,9 @@ impl Taker {
             break;
         }
         let verdict = |one: &Taken| verdicts.get(&one.id).copied().unwrap_or(Verdict::Ack);
-        Ok(taken.iter().map(verdict).collect())
+        let verdicts: Vec<Verdict> = taken.iter().map(verdict).collect();
+        self.tell(begun, deliveries, &taken, &verdicts);
+        Ok(verdicts)
     }
 
     /// One by one, in their order; those of a key of which one failed wait for it.
@@ -357,6 +364,26 @@ impl Taker {
         let record = one.record();
         let noted = self.ledger.note_failure(&record, reason, bus.attempts_max, delay_ms);
         noted.await.map_err(|error| Outage { dependency: POSTGRES, reason: format!("{error:#}") })
+    }
+
+    fn tell(&self, begun: Instant, deliveries: &[Delivery], taken: &[Taken], verdicts: &[Verdict]) {
+        let system = messages::system(self.ledger.config.bus.provider);
+        let Some(mut done) = Passage::processed(&self.spans, system, begun, taken.len()) else {
+            return;
+        };
+        for ((delivery, one), verdict) in deliveries.iter().zip(taken).zip(verdicts) {
+            done.add(&Passenger {
+                destination: &delivery.stream.to_string(),
+                id: one.id,
+                kind: &one.kind,
+                request_id: one.correlation_id.as_deref().unwrap_or_default(),
+                traceparent: one.traceparent.as_deref(),
+                failure: match verdict {
+                    Verdict::Ack => one.content.is_err().then_some("dead_letter"),
+                    Verdict::Retry(_) => Some("retry"),
+                },
+            });
+        }
     }
 
     /// After the commit: what the batch came to, and how long messages took to here.

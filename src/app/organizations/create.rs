@@ -34,7 +34,7 @@ pub async fn create(
     // Not for an account that is being deleted: the organisation would have no owner.
     account::lock(tx, caller.user_id).await?.ok_or(Refusal::Unauthenticated)?;
     let now = app.clock.now();
-    let suffix: String = app.ids.span_id().chars().take(SUFFIX).collect();
+    let suffix: String = format!("{:016x}", app.ids.span_id()).chars().take(SUFFIX).collect();
     let made = Organization {
         id: OrganizationId(app.ids.uuid()),
         slug: new.slug.unwrap_or_else(|| slug_from(&new.name, &suffix)),

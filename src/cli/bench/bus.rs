@@ -121,8 +121,15 @@ async fn parts(bench: &Bench, provider: Provider) -> anyhow::Result<Parts> {
     let outbox = Outbox::new(Lane::Bus, db.clone(), app.clock.clone(), app.ids, config);
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
     let batch_max = usize::try_from(app.config.relay.batch_max)?;
-    let relay =
-        BusRelay::new(outbox, parcels, (Arc::clone(&app.bus), None), pace, batch_max).await?;
+    let relay = BusRelay::new(
+        outbox,
+        parcels,
+        (Arc::clone(&app.bus), None),
+        pace,
+        batch_max,
+        app.spans.clone(),
+    )
+    .await?;
     let (service, lease_ms) = (handler.service(), app.config.bus.stream_lease_ms);
     let taker = Taker::new(&app, db.clone(), handler);
     let streams = taker.streams().iter().map(ToString::to_string).collect();

@@ -50,7 +50,7 @@ impl Pgbench {
         let db = services.db(&database_url, 1)?;
         let conn = db.get().await.with_context(|| format!("cannot open {name}"))?;
         conn.batch_execute(TABLES).await.context("pgbench's tables")?;
-        let folder = std::env::temp_dir().join(format!("happening-bench-{}", Ids.trace_id()));
+        let folder = std::env::temp_dir().join(format!("happening-bench-{}", Ids.uuid().simple()));
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("booking.sql"), BOOKING)?;
         Ok(Self { program, database_url, folder })

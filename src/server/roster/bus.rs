@@ -57,7 +57,7 @@ fn relay(
         let outbox = outbox(&app, &db);
         async move {
             let batch_max = usize::try_from(app.config.relay.batch_max).unwrap_or(usize::MAX);
-            BusRelay::new(outbox, parcels, buses, pace, batch_max).await
+            BusRelay::new(outbox, parcels, buses, pace, batch_max, app.spans.clone()).await
         }
     });
     Ok(())

@@ -20,6 +20,7 @@ use happening::domain::ids::MessageId;
 use happening::domain::message::Defect;
 use happening::domain::processing::ServiceContext;
 use happening::postgres::{Conn, Db};
+use happening::telemetry::spans::Spans;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -238,6 +239,7 @@ pub async fn relay(world: &World) {
     let parcels = Parcels::new(app.registry.clone(), &[handler]);
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
     let buses = (Arc::clone(&app.bus), None);
-    let mut relay = BusRelay::new(outbox, parcels, buses, pace, 500).await.unwrap();
+    let mut relay =
+        BusRelay::new(outbox, parcels, buses, pace, 500, Spans::default()).await.unwrap();
     while relay.step().await.unwrap() == Next::Again {}
 }

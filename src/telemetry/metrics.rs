@@ -1,14 +1,9 @@
-//! Logs and metrics of the whole process. Secrets never get here: they are `SecretString`s, and
-//! URLs with passwords in them are not logged.
+//! Metrics of the whole process, as Prometheus scrapes them.
 
-use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
-
-use crate::config;
 
 /// Upper bounds of histograms of durations, in seconds: a booking takes a millisecond or less,
 /// and ten seconds is longer than anybody waits.
@@ -19,39 +14,11 @@ const SECONDS: [f64; 16] = [
 /// Upper bounds of histograms of counts, such as batch sizes.
 const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// Starts logging to standard error: pretty on a terminal, JSON otherwise, or as configured. With
-/// spans come the request id and whatever else they carry.
-///
-/// # Errors
-/// When `log.filter` cannot be read.
-pub fn start_logs(config: &config::Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.filter).context("log.filter")?;
-    let pretty = match config.format.as_str() {
-        "pretty" => true,
-        "json" => false,
-        _ => std::io::stderr().is_terminal(),
-    };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second start (in tests) keeps the first.
-    if pretty {
-        builder.with_target(false).try_init().ok();
-    } else {
-        builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .try_init()
-            .ok();
-    }
-    Ok(())
-}
-
 /// The recorder of all metrics of this process; started by the first call.
 ///
 /// # Errors
 /// When something else records metrics already.
-pub fn metrics() -> anyhow::Result<PrometheusHandle> {
+pub fn recorder() -> anyhow::Result<PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let recorder = RECORDER.get_or_init(|| {
         PrometheusBuilder::new()
@@ -65,7 +32,7 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
 }
 
 /// What the metrics mean, as Prometheus shows it.
-const MEANINGS: [(&str, &str); 25] = [
+const MEANINGS: [(&str, &str); 27] = [
     ("http_request_seconds", "Time to answer, by method and route"),
     ("http_requests_total", "Answers, by method, route and class of status"),
     ("http_limited_total", "Requests refused by a rate limit, by policy"),
@@ -89,6 +56,8 @@ const MEANINGS: [(&str, &str); 25] = [
     ("postgres_pool_connections", "Connections: used, open, allowed"),
     ("redis_pool_connections", "Connections: used, open, allowed"),
     ("socket_snapshots_written_total", "Snapshots of seats written out, each for all who join"),
+    ("spans_exported_total", "Spans that the collector of traces took"),
+    ("spans_dropped_total", "Spans that it never got, by why"),
     ("actor_heartbeat_age_seconds", "Since the actor's last sign of life; -1 before the first"),
     ("actor_up", "1 while the actor runs"),
 ];
