@@ -264,7 +264,7 @@ async fn redrive_all(
     plan: &Plan,
     detach: bool,
 ) -> anyhow::Result<ExitCode> {
-    let mut job = letters.begin(by, plan).await.map_err(told)?;
+    let mut job = letters.begin_now(by, plan).await.map_err(told)?;
     if detach {
         say(&line(&job))?;
         return Ok(ExitCode::SUCCESS);

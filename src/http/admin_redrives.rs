@@ -15,12 +15,13 @@ use super::caller::{Authorized, Operate};
 use super::page::{PageBody, PageQuery};
 use super::problem::Problem;
 use super::query::Query;
-use super::reply;
+use super::reply::{self, IdempotencyKey};
 use super::time::rfc3339;
 use super::trace::Traced;
+use crate::app::App;
 use crate::app::messages::dead_letters::DeadLetters;
 use crate::app::messages::redrive_jobs::{MOST, Plan, RATE_MAX, Redriven};
-use crate::app::{self, App};
+use crate::app::once::once;
 use crate::domain::dead_letter::Redrive;
 use crate::domain::ids::RedriveId;
 use crate::domain::refusal::FieldErrors;
@@ -105,15 +106,14 @@ struct JobBody {
 }
 
 /// Sends messages that died again, at a rate. What the rate allows in the first second is sent
-/// before the answer; the rest goes on in the server, see `GET /admin/dead-letters/redrives/{id}`.
-/// Repeating it is safe: what was sent is not open any more. Takes no `Idempotency-Key` for that
-/// reason.
+/// with the answer; the rest goes on in the server, see `GET /admin/dead-letters/redrives/{id}`.
 #[utoipa::path(tag = "operations", request_body = RedriveRequest,
     responses((status = 200, description = "What was sent again by now, or would be",
                body = RedriveBody)))]
 #[post("/admin/dead-letters/redrive")]
 async fn begin(
     authorized: Authorized<Operate>,
+    key: IdempotencyKey,
     Traced(origin): Traced,
     app: web::Data<App>,
     body: Body<RedriveRequest>,
@@ -122,20 +122,19 @@ async fn begin(
     let dry_run = sent.dry_run;
     let plan = plan(sent)?;
     let letters = DeadLetters::from(app.get_ref());
-    let actor = Some(authorized.caller.user_id);
+    let actor = authorized.caller.user_id;
+    let by = (Some(actor), &origin);
     if dry_run {
-        let would = letters.rehearse((actor, &origin), &plan).await?;
+        let would = letters.rehearse(by, &plan).await?;
         return Ok(reply::send(reply::ok(&RedriveBody::of(None, would))));
     }
-    // The first step belongs to the beginning: a client that hangs up must not come between.
-    let both = async move {
-        let job = letters.begin((actor, &origin), &plan).await?;
-        let done = letters.step(job.id).await?;
-        let job = letters.job(job.id).await?;
-        Ok::<_, app::Error>((job, done))
-    };
-    let (job, done) = app.background.run(both).await.map_err(app::Error::from)??;
-    Ok(reply::send(reply::ok(&RedriveBody::of(Some(&job), done))))
+    let submission = key.submission(actor.0, &body.bytes);
+    let verb = async |tx: &_| letters.begin(tx, by, &plan).await;
+    let begun =
+        |(job, done): &(Redrive, Redriven)| reply::ok(&RedriveBody::of(Some(job), done.clone()));
+    let answer = once(&app, submission.as_ref(), verb, reply::outcome(begun)).await?;
+    letters.ring();
+    Ok(reply::answer(answer, begun))
 }
 
 /// The jobs that send letters again, the newest first.

@@ -123,9 +123,12 @@ struct Socket {
 
 impl Socket {
     async fn run(mut self, mut stream: AggregatedMessageStream) {
+        let member = std::sync::Arc::clone(self.visit.member());
+        // Set again only when it has to ring earlier, or has rung: whoever is told something a
+        // thousand times a second shall not wind it up each time. Ringing early does no harm.
+        let alarm = sleep_until(self.due());
+        tokio::pin!(alarm);
         let end = loop {
-            let member = std::sync::Arc::clone(self.visit.member());
-            let due = self.due();
             // What is done now and then is kept apart: thousands of sockets rest at this point, and
             // what the longest turn needs would be part of each of them.
             let turn = tokio::select! {
@@ -136,10 +139,14 @@ impl Socket {
                     Some(Ok(message)) => Box::pin(self.hear(message)).await,
                     Some(Err(error)) => Err(broken(&error)),
                 },
-                () = sleep_until(due) => Box::pin(self.tick()).await,
+                () = alarm.as_mut() => Box::pin(self.tick()).await,
             };
             if let Err(end) = turn {
                 break end;
+            }
+            let due = self.due();
+            if alarm.is_elapsed() || due < alarm.deadline() {
+                alarm.as_mut().reset(due);
             }
         };
         Box::pin(async move {

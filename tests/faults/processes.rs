@@ -115,11 +115,14 @@ async fn a_sleeper_whose_lease_is_over_is_not_listened_to() {
 
     before_second.pass();
     world.must_hold(&sale, &mut [&mut first, &mut second]).await;
-    let mut twice = 0.0;
-    for server in [&first, &second] {
-        twice += server.counter("consumer_messages_total", "outcome=\"duplicate\"").await;
-    }
-    assert!(twice >= 1.0, "both have sent it, so it must have come twice");
+    until("both have sent it, so it came twice", PATIENCE, async || {
+        let mut twice = 0.0;
+        for server in [&first, &second] {
+            twice += server.counter("consumer_messages_total", "outcome=\"duplicate\"").await;
+        }
+        (twice >= 1.0).then_some(())
+    })
+    .await;
 }
 
 /// Who gave a seat back is told so when it can be had again, also from another process: here the

@@ -121,9 +121,18 @@ async fn a_job_can_be_ended_and_letters_be_named_one_by_one() {
     for _ in 0..5 {
         ids.push(letter(&server, "inbox-service", "event_cancelled", &notice()).await);
     }
+    // An empty selection is no selection of all.
+    let none = json!({"filter": {"ids": []}});
+    let none = admin(&server, &by, "POST", "/redrive").json(none).send().await;
+    none.invalid(&["/filter/ids"]);
     let two = json!({"filter": {"ids": [ids[1], ids[3], Ids.uuid()]}});
-    let done = admin(&server, &by, "POST", "/redrive").json(two).send().await.expect(200).body;
+    let ask = || admin(&server, &by, "POST", "/redrive").header("idempotency-key", "k");
+    let done = ask().json(two.clone()).send().await.expect(200).body;
     assert_eq!((&done["ids"], &done["state"]), (&json!([ids[1], ids[3]]), &json!("done")));
+    // The answer got lost: asking again begins no second job.
+    let again = ask().json(two).send().await.expect(200);
+    assert_eq!((again.header("idempotency-replayed"), &again.body), ("true", &done));
+    assert_eq!(server.count("SELECT count(*) FROM redrives").await, 1);
     let slow = json!({"rate_per_second": 1});
     let begun = admin(&server, &by, "POST", "/redrive").json(slow).send().await.expect(200).body;
     assert_eq!((&begun["redriven"], &begun["state"]), (&json!(1), &json!("running")));

@@ -75,20 +75,24 @@ impl DeadLetters {
         Ok(done)
     }
 
-    /// Begins a job. Nothing is sent yet.
+    /// Begins a job with its first step; what became of the letters of that.
     ///
     /// # Errors
     /// When PostgreSQL is away.
-    pub async fn begin(&self, (actor, origin): By<'_>, plan: &Plan) -> Result<Redrive> {
-        let tx = self.db.begin().await?;
+    pub async fn begin(
+        &self,
+        tx: &Conn,
+        (actor, origin): By<'_>,
+        plan: &Plan,
+    ) -> Result<(Redrive, Redriven)> {
         let now = self.clock.now();
-        let job = Redrive {
+        let mut job = Redrive {
             id: RedriveId(self.ids.uuid()),
             filter: plan.filter.clone(),
             rate_per_second: plan.rate_per_second.max(1),
             most: plan.limit.clamp(1, MOST),
             force: plan.force,
-            matched: dead_letter::count(&tx, &plan.filter).await?,
+            matched: dead_letter::count(tx, &plan.filter).await?,
             redriven: 0,
             refused: 0,
             refusals: Vec::new(),
@@ -100,7 +104,7 @@ impl DeadLetters {
             finished_at: None,
             cancelled: false,
         };
-        redrive::insert(&tx, &job).await?;
+        redrive::insert(tx, &job).await?;
         let Filter { kind, source, fingerprint, ids } = &job.filter;
         let detail = json!({
             "type": kind, "source": source, "fingerprint": fingerprint, "ids": ids.len(),
@@ -108,8 +112,20 @@ impl DeadLetters {
             "rate_per_second": job.rate_per_second,
         });
         let (subject, request) = (job.id.to_string(), Some(origin.correlation_id.as_str()));
-        audit::append(&tx, now, actor, "redrive.started", &subject, request, Some(&detail)).await?;
+        audit::append(tx, now, actor, "redrive.started", &subject, request, Some(&detail)).await?;
+        let done = self.send_some(tx, &mut job).await?;
+        Ok((job, done))
+    }
+
+    /// The same in a transaction of its own.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn begin_now(&self, by: By<'_>, plan: &Plan) -> Result<Redrive> {
+        let tx = self.db.begin().await?;
+        let (job, _) = self.begin(&tx, by, plan).await?;
         tx.commit().await?;
+        self.ring();
         Ok(job)
     }
 
