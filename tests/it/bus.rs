@@ -365,12 +365,17 @@ async fn what_is_skipped_is_noted_and_logged_as_that() {
     let world = World::new().await;
     let key = Ids.uuid();
     world.scribe.mood(2, Some(Mood::Skips));
-    let messages = all(key, 1..=2);
+    world.scribe.mood(3, Some(Mood::Elsewhere));
+    let messages = all(key, 1..=3);
     world.tell(&messages).await;
     let mut consumer = world.consumer();
     drain(&mut consumer).await;
     let (status, _, why) = world.entry(messages[1].id).await;
     assert_eq!((status.as_str(), why.as_deref()), ("skipped", Some("nothing to do")));
+    let (status, _, why) = world.entry(messages[2].id).await;
+    let elsewhere = Some("not for this service, by what it says");
+    assert_eq!((status.as_str(), why.as_deref()), ("skipped", elsewhere));
+    assert_eq!(world.effects(key).await, [1]);
     let rows = "SELECT message_id, action, type, service FROM message_log ORDER BY message_id";
     let rows = world.server.sql(rows).await;
     let rows: Vec<[String; 4]> =
@@ -378,6 +383,6 @@ async fn what_is_skipped_is_noted_and_logged_as_that() {
     let line = |at: usize, action: &str| {
         [messages[at].id.to_string(), action.into(), KIND.into(), "user_interactions".into()]
     };
-    assert_eq!(rows, [line(0, "processed"), line(1, "skipped")]);
+    assert_eq!(rows, [line(0, "processed"), line(1, "skipped"), line(2, "skipped")]);
     world.server.finish().await;
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::app::interests::count::UserInteractions;
+use crate::bus::pattern;
 use crate::clock::Ids;
 use crate::domain::ids::MessageId;
 use crate::domain::message::Defect;
@@ -70,8 +71,14 @@ pub trait Handler: Send + Sync + 'static {
     /// Under which name it is remembered what was handled; the name of its group too.
     fn service(&self) -> ServiceContext;
 
-    /// The types that it asks for.
+    /// The types that it asks for, by name or by pattern (`vendor.*`, `*.deleted`, `>`).
     fn kinds(&self) -> &'static [&'static str];
+
+    /// Whether a message of these types is for it, by what it says (S3.29). One that is not is
+    /// noted as skipped, and that is all. The same message has the same answer each time.
+    fn wants(&self, _message: &Message) -> bool {
+        true
+    }
 
     /// Writes what messages come to, in the transaction that claims them: all of it or nothing is
     /// committed, and the messages are acknowledged after that. It may be called again with the
@@ -82,6 +89,11 @@ pub trait Handler: Send + Sync + 'static {
         batch: &'a [Message],
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Handled, Trouble>>;
+}
+
+/// Whether somebody who asks for `kinds` asks for that one.
+pub fn asks(kinds: &[&str], kind: &str) -> bool {
+    kinds.iter().any(|pattern| pattern::matches(pattern, kind))
 }
 
 /// Everybody who handles messages of the bus. A new service is a line here.

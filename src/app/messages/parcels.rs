@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::handle::Handling;
+use super::handle::{Handling, asks};
 use super::registry::{Registry, partition_key};
 use super::relay::Claimed;
 use crate::bus::envelope::{Envelope, SOURCE};
@@ -31,7 +31,7 @@ impl Parcels {
 
     /// The groups that read a type.
     pub fn groups(&self, kind: &str) -> Vec<&'static str> {
-        let reads = self.groups.iter().filter(|(_, kinds)| kinds.contains(&kind));
+        let reads = self.groups.iter().filter(|(_, kinds)| asks(kinds, kind));
         reads.map(|(group, _)| *group).collect()
     }
 

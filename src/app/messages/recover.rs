@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::consume::streams;
+use super::handle::asks;
 use super::relay::Outbox;
 use crate::domain::dead_letter::{BROKER, RELAY};
 use crate::domain::message::Lane;
@@ -27,7 +28,7 @@ const AGAIN_ON_BUS_MAX: u32 = 100;
 /// Why a message is given up.
 const GONE: &str = "was confirmed by the broker again and again, but never arrived";
 
-/// A service, and the types that it has to have dealt with; `None` is all.
+/// A service, and the types that it has to have dealt with, as a handler names them; `None` is all.
 pub type Duty = (ServiceContext, Option<&'static [&'static str]>);
 
 /// Compares the outbox with the inboxes of services.
@@ -172,9 +173,8 @@ async fn states(
     };
     let mut states: Vec<State> = messages.iter().map(start).collect();
     for (service, kinds) in duties {
-        let concerned = |message: &Progress| {
-            message.ours && kinds.is_none_or(|all| all.contains(&&*message.kind))
-        };
+        let concerned =
+            |message: &Progress| message.ours && kinds.is_none_or(|all| asks(all, &message.kind));
         let keys: Vec<Key> = messages.iter().filter(|one| concerned(one)).flat_map(keys).collect();
         let entries = inbox::find(conn, *service, &keys.iter().collect::<Vec<_>>()).await?;
         let known: HashMap<&str, &Entry> =

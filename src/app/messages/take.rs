@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
-use super::handle::{Handled, Handling, Message, Trouble};
+use super::handle::{Handled, Handling, Message, Trouble, asks};
 use super::ledger::{Ledger, told_by};
 use super::parcels::Parcels;
 use super::registry::Registry;
@@ -38,6 +38,8 @@ const OVERDUE_MAX: Duration = Duration::from_secs(5);
 const MISSED: u64 = 3;
 /// After so many outages in a row of a PostgreSQL that answers, it is the messages' fault.
 const DOUBTS_MAX: u32 = 3;
+/// Why what somebody does not want is skipped.
+const NOT_FOR_IT: &str = "not for this service, by what it says";
 /// What the outages of PostgreSQL go by.
 const POSTGRES: &str = "postgres";
 
@@ -116,8 +118,8 @@ impl Taker {
 
     /// The streams that the handler asks for.
     pub fn streams(&self) -> Vec<Stream> {
-        let kinds = self.handler.kinds().iter().filter_map(|kind| self.registry.find(kind));
-        kinds.flat_map(Parcels::streams).collect()
+        let asked = self.registry.types().filter(|kind| asks(self.handler.kinds(), kind.name));
+        asked.flat_map(Parcels::streams).collect()
     }
 
     /// What the process notices of itself, and the time by which it does.
@@ -297,13 +299,16 @@ impl Taker {
         let won: HashSet<Key> = won.into_iter().collect();
         let (ours, lost): (Vec<&Taken>, Vec<&Taken>) =
             unique.iter().partition(|one| won.contains(&one.record().key()));
-        let messages: Vec<Message> =
-            ours.iter().filter_map(|one| one.content.clone().ok()).collect();
-        let handled = if messages.is_empty() {
+        let (messages, others): (Vec<Message>, Vec<Message>) = ours
+            .iter()
+            .filter_map(|one| one.content.clone().ok())
+            .partition(|message| self.handler.wants(message));
+        let mut handled = if messages.is_empty() {
             Handled::default()
         } else {
             self.handler.handle(&tx, &messages, begun).await?
         };
+        handled.skipped.extend(others.iter().map(|message| (message.id, NOT_FOR_IT)));
         self.finish(&tx, &ours, &handled, begun).await?;
         tx.commit().await?;
         if handled.told {
@@ -398,7 +403,9 @@ impl Taker {
             );
         }
         let skipped = handled.skipped.len();
-        self.ledger.count("processed", messages.len().saturating_sub(skipped));
+        let given: HashSet<MessageId> = messages.iter().map(|message| message.id).collect();
+        let in_vain = handled.skipped.iter().filter(|(id, _)| given.contains(id)).count();
+        self.ledger.count("processed", messages.len().saturating_sub(in_vain));
         self.ledger.count("skipped", skipped);
         for (name, count) in &handled.counts {
             metrics::counter!("handler_effects_total", "service" => service, "what" => *name)

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::handle::Message;
+use super::handle::{Message, asks};
 use super::ledger::Record;
 use super::registry::Registry;
 use crate::bus::Delivery;
@@ -99,7 +99,8 @@ impl Taken {
         let version = u32::from(envelope.version);
         // Whole, however long: it may be sent again from the dead letters.
         let payload = envelope.data.to_string();
-        let known = kinds.iter().find(|kind| **kind == envelope.kind);
+        let asked = asks(kinds, &envelope.kind);
+        let known = registry.find(&envelope.kind).filter(|_| asked).map(|kind| kind.name);
         let misplaced = envelope.kind != delivery.stream.kind();
         let content = match known {
             Some(_) if misplaced => {

@@ -39,6 +39,8 @@ pub enum Mood {
     Panics,
     Outage,
     Skips,
+    /// It is for somebody else.
+    Elsewhere,
 }
 
 /// Writes down what it is given.
@@ -68,6 +70,7 @@ impl Scribe {
                 Some(Mood::Outage) => {
                     return Err(Trouble::Outage { dependency: "oracle", reason: "silent".into() });
                 }
+                Some(Mood::Elsewhere) => panic!("nobody asked for it"),
                 Some(Mood::Skips) => handled.skipped.push((message.id, "nothing to do")),
                 Some(Mood::Fails) => {
                     tx.execute("SELECT 1 / 0", &[]).await.map_err(|e| Trouble::Db(e.into()))?;
@@ -90,7 +93,12 @@ impl Handler for Scribe {
     }
 
     fn kinds(&self) -> &'static [&'static str] {
-        &[KIND, "event.rated"]
+        &[KIND, "*.rated"]
+    }
+
+    fn wants(&self, message: &Message) -> bool {
+        let number = message.data["version"].as_i64().unwrap();
+        self.0.lock().unwrap().get(&number) != Some(&Mood::Elsewhere)
     }
 
     fn handle<'a>(
