@@ -94,9 +94,13 @@ async fn a_sleeper_whose_lease_is_over_is_not_listened_to() {
 
     second.signal("STOP");
     before_first.mute();
+    let heard = before_first.heard();
     sale.expect(Order::book(people.remove(0), event, 1, true), 201).await;
     let held = async || (world.count(HELD).await == 1).then_some(());
     until("the first has claimed it", PATIENCE, held).await;
+    // Longer than signs of life: a message.
+    let sent = async || (before_first.heard() > heard + 200).then_some(());
+    until("the first has sent it", PATIENCE, sent).await;
     first.signal("STOP");
     let over = async || (world.count(OVER).await == 1).then_some(());
     until("its lease is over", PATIENCE, over).await;

@@ -54,6 +54,8 @@ struct Inner {
     flow: watch::Sender<Flow>,
     /// So much later the service hears what clients say, in milliseconds.
     lag_ms: AtomicU64,
+    /// How many bytes the service has heard.
+    heard: AtomicU64,
     /// Connections whose client once said this are marked: traps look at no others.
     mark: Vec<u8>,
     trap: Mutex<Option<Trap>>,
@@ -76,6 +78,7 @@ impl Proxy {
             upstream,
             flow: watch::Sender::new(Flow::Pass),
             lag_ms: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             mark: mark.as_bytes().to_vec(),
             trap: Mutex::new(None),
             caught: watch::Sender::new(false),
@@ -103,6 +106,11 @@ impl Proxy {
     /// Holds back whatever the service says.
     pub fn mute(&self) {
         self.inner.flow.send_replace(Flow::Mute);
+    }
+
+    /// How many bytes the service has heard.
+    pub fn heard(&self) -> u64 {
+        self.inner.heard.load(Ordering::Relaxed)
     }
 
     /// Lets the service hear everything so much later.
@@ -183,6 +191,7 @@ async fn ask(
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
+        inner.heard.fetch_add(read as u64, Ordering::Relaxed);
     }
 }
 
