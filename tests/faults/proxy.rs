@@ -191,7 +191,7 @@ async fn ask(
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
-        inner.heard.fetch_add(read as u64, Ordering::Relaxed);
+        inner.heard.fetch_add(u64::try_from(read).unwrap(), Ordering::Relaxed);
     }
 }
 
