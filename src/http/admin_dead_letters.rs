@@ -87,7 +87,7 @@ struct DeadLetterBody {
     /// The message's type, as far as it had one.
     #[serde(rename = "type")]
     kind: String,
-    /// Its body as received; may not even be JSON.
+    /// Its body as received; may not even be JSON. In lists its first 4096 characters.
     payload: String,
     /// The id of the request that caused it.
     correlation_id: Option<String>,

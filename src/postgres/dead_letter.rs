@@ -23,7 +23,12 @@ const SAVE: &str = "INSERT INTO dead_letters
         attempts = EXCLUDED.attempts, died_at = EXCLUDED.died_at,
         payload = EXCLUDED.payload, schema_version = EXCLUDED.schema_version, resolved_at = NULL,
         resolution = NULL, resolved_by = NULL, note = NULL, replaced_by = NULL";
-const LIST: &str = "SELECT d.*, o.id AS copy_of FROM dead_letters d
+/// Of payloads only the beginning: there may be a hundred of a megabyte each.
+const LIST: &str = "SELECT d.id, d.source, d.message_id, d.type, left(d.payload, 4096) AS payload,
+        d.correlation_id, d.traceparent, d.reason, d.fingerprint, d.attempts, d.died_at, d.redrives,
+        d.schema_version, d.resolution, d.resolved_at, d.resolved_by, d.note, d.replaced_by,
+        o.id AS copy_of
+    FROM dead_letters d
     LEFT JOIN dead_letters o ON o.replaced_by = d.message_id
     WHERE ($1::boolean IS NULL OR (d.resolved_at IS NULL) = $1)
       AND ($2::text IS NULL OR d.type = $2) AND ($3::text IS NULL OR d.source = $3)
@@ -105,7 +110,8 @@ pub async fn save(conn: &Conn, letters: &[DeadLetter]) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Letters, the newest first, after (that is, older than) the one named.
+/// Letters, the newest first, after (that is, older than) the one named; of each payload the first
+/// 4096 characters.
 ///
 /// # Errors
 /// When PostgreSQL is away.

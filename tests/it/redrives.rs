@@ -341,3 +341,15 @@ async fn failed_publications_are_listed_as_documented() {
     assert_eq!(list().await, failed);
     server.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_show_the_beginning_of_a_long_letter() {
+    let (server, by) = stopped().await;
+    let long = "é".repeat(10_000);
+    let one = letter(&server, "inbox-service", "event_cancelled", &long).await;
+    let list = admin(&server, &by, "GET", "").send().await.expect(200);
+    assert_eq!(list.items()[0]["payload"], long.chars().take(4096).collect::<String>());
+    let whole = admin(&server, &by, "GET", &format!("/{one}")).send().await.expect(200);
+    assert_eq!(whole.body["payload"], long);
+    server.finish().await;
+}
