@@ -323,6 +323,11 @@ impl EventBus for Memory {
         Box::pin(async { BusHealth { status: Status::Up, connected: true, reason: None } })
     }
 
+    fn length<'a>(&'a self, stream: &'a Stream) -> Answer<'a, u64> {
+        let length = self.0.logs().get(stream).map_or(0, |log| count(log.messages.len()));
+        Box::pin(async move { Ok(length) })
+    }
+
     fn lag<'a>(&'a self, stream: &'a Stream, group: &'a str) -> Answer<'a, Lag> {
         let logs = self.0.logs();
         let now = self.0.clock.now();

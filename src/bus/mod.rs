@@ -236,6 +236,12 @@ pub trait EventBus: Send + Sync {
     /// How it is. Answers also when the broker does not.
     fn health(&self) -> BoxFuture<'_, BusHealth>;
 
+    /// How many messages lie on a stream; none if there is no such stream.
+    ///
+    /// # Errors
+    /// When the broker is away.
+    fn length<'a>(&'a self, stream: &'a Stream) -> Answer<'a, u64>;
+
     /// How far a group is behind.
     ///
     /// # Errors

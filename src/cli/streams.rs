@@ -73,9 +73,9 @@ async fn list(app: &App) -> anyhow::Result<()> {
             continue;
         };
         if live.groups.is_empty() {
-            writeln!(table, "{kind:<24} {:>10} (nobody reads it)", "")?;
+            writeln!(table, "{kind:<24} {:>10} (nobody reads it)", live.length)?;
         }
-        let length = live.length.unwrap_or_default();
+        let length = live.length;
         for (group, now) in live.groups {
             let oldest = now.oldest_age.map_or_else(|| "-".to_owned(), |age| format!("{age:.1?}"));
             let (lag, pending) = (now.lag, now.pending);
@@ -107,7 +107,7 @@ async fn compare(app: &App) -> anyhow::Result<()> {
             write!(table, "{:indent$}  {group:<18} {undone:>8}", "")?;
             for live in &one.brokers {
                 let now =
-                    live.as_ref().and_then(|live| Some((live.length?, live.groups.get(group)?)));
+                    live.as_ref().and_then(|live| Some((live.length, live.groups.get(group)?)));
                 let text = now.map_or_else(
                     || "-".to_owned(),
                     |(length, group)| {

@@ -58,7 +58,7 @@ struct StreamBody {
     streams: Vec<NamesBody>,
     /// Which broker keeps them now: `redis`, `nats` or `memory`.
     provider: &'static str,
-    /// Messages on them; null when the broker is away, or while no group reads them.
+    /// Messages on them; null when the broker is away.
     length: Option<u64>,
     /// Messages that the slowest group has not been given yet; null when the broker is away.
     lag: Option<u64>,
@@ -206,7 +206,7 @@ impl StreamBody {
             critical: kind.critical,
             streams: streams.collect(),
             provider,
-            length: live.and_then(|live| live.length),
+            length: live.map(|live| live.length),
             lag: live.map(|_| groups().map(|group| group.lag).max().unwrap_or_default()),
             pending: live.map(|_| groups().map(|group| group.pending).sum()),
             oldest_age_ms: groups().filter_map(|group| group.oldest_age).max().map(whole_ms),

@@ -32,8 +32,8 @@ pub struct GroupLive {
 /// How a type's streams are, all shards together.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
-    /// Messages on them; `None` while no group reads them.
-    pub length: Option<u64>,
+    /// Messages on them.
+    pub length: u64,
     /// By name.
     pub groups: BTreeMap<&'static str, GroupLive>,
 }
@@ -103,19 +103,14 @@ async fn live(
 ) -> Result<Live, BusError> {
     let mut live = Live::default();
     for stream in streams {
-        let mut length = 0;
+        live.length = live.length.saturating_add(bus.length(stream).await?);
         for group in groups {
-            let Lag { length: now, pending, lag, oldest_age, consumers, .. } =
-                bus.lag(stream, group).await?;
-            length = length.max(now);
+            let Lag { pending, lag, oldest_age, consumers, .. } = bus.lag(stream, group).await?;
             let sum = live.groups.entry(group).or_default();
             sum.pending = sum.pending.saturating_add(pending);
             sum.lag = sum.lag.saturating_add(lag);
             sum.consumers = sum.consumers.max(consumers);
             sum.oldest_age = sum.oldest_age.max(oldest_age);
-        }
-        if !groups.is_empty() {
-            live.length = Some(live.length.unwrap_or_default().saturating_add(length));
         }
     }
     Ok(live)

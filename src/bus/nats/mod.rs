@@ -246,6 +246,11 @@ impl Shared {
         join_all(confirms).await
     }
 
+    async fn length(&self, stream: &Stream) -> Result<u64, BusError> {
+        let log = self.log(stream).await?;
+        Ok(log.map_or(0, |log| log.cached_info().state.messages))
+    }
+
     async fn lag(&self, stream: &Stream, group: &str) -> Result<Lag, BusError> {
         match self.look(stream, group).await {
             Err(BusError::Refused(_)) => {
@@ -447,6 +452,10 @@ impl EventBus for Nats {
 
     fn health(&self) -> BoxFuture<'_, BusHealth> {
         Box::pin(self.0.health())
+    }
+
+    fn length<'a>(&'a self, stream: &'a Stream) -> Answer<'a, u64> {
+        Box::pin(self.0.length(stream))
     }
 
     fn lag<'a>(&'a self, stream: &'a Stream, group: &'a str) -> Answer<'a, Lag> {

@@ -133,6 +133,12 @@ impl Shared {
         Ok(())
     }
 
+    async fn length(&self, stream: &Stream) -> Result<u64, BusError> {
+        let mut command = redis::cmd("XLEN");
+        command.arg(self.key(stream));
+        Ok(self.link.one(command).await?)
+    }
+
     async fn lag(&self, stream: &Stream, group: &str) -> Result<Lag, BusError> {
         let key = self.key(stream);
         let mut command = call(&scripts::LAG, &[&key]);
@@ -427,6 +433,10 @@ impl EventBus for RedisStreams {
 
     fn health(&self) -> BoxFuture<'_, BusHealth> {
         Box::pin(self.0.health())
+    }
+
+    fn length<'a>(&'a self, stream: &'a Stream) -> Answer<'a, u64> {
+        Box::pin(self.0.length(stream))
     }
 
     fn lag<'a>(&'a self, stream: &'a Stream, group: &'a str) -> Answer<'a, Lag> {

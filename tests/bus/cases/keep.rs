@@ -75,6 +75,9 @@ pub async fn lag_is_told(world: &mut World) {
     let lag = look().await;
     assert_eq!((lag.length, lag.pending, lag.lag, lag.oldest_age), (10, 0, 0, None), "{older:?}");
     assert!(world.bus.lag(&world.stream, "nobody").await.is_err());
+    assert_eq!(world.bus.length(&world.stream).await.unwrap(), 10, "whoever reads it");
+    let nowhere = happening::bus::Stream::of("no.such");
+    assert_eq!(world.bus.length(&nowhere).await.unwrap(), 0);
 }
 
 pub async fn a_trim_keeps_what_is_not_acknowledged(world: &mut World) {
