@@ -108,10 +108,7 @@ impl BusRelay {
     ) -> anyhow::Result<Self> {
         let (bus, also) = buses;
         parcels.declare(bus.as_ref()).await?;
-        // What failed before is tried at once by whoever starts (S2.53).
-        if let Err(error) = outbox.hurry().await {
-            tracing::warn!(error = format!("{:#}", anyhow!(error)), "failures wait for their time");
-        }
+        outbox.hurry().await;
         Ok(Self { outbox, parcels, bus, also: also.map(Also::new), pace, batch_max, spans })
     }
 

@@ -50,10 +50,7 @@ impl OutboxRelay {
         let patience = Duration::from_millis(rabbit.confirm_timeout_ms);
         let publisher = Publisher::open(&link, patience).await?;
         let batch_max = usize::try_from(config.relay.batch_max).unwrap_or(usize::MAX);
-        // What failed before is tried at once by whoever starts.
-        if let Err(error) = outbox.hurry().await {
-            tracing::warn!(error = format!("{:#}", anyhow!(error)), "failures wait for their time");
-        }
+        outbox.hurry().await;
         let ahead = Vec::new();
         Ok(Self { outbox, topology, publisher, pace, spans, batch_max, ahead, _link: link })
     }

@@ -60,7 +60,8 @@ struct StatsBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CleanupRequest {
-    /// What was done with, or given up, before so many days.
+    /// What was done with, or given up, before so many days; with 0, before twelve hours: what is
+    /// younger may look lost, and would be sent again.
     #[schema(minimum = 0, maximum = 36500)]
     older_than_days: i64,
     /// Only this service's, e.g. `email-service`.

@@ -74,12 +74,14 @@ impl Outbox {
         outbox::claim(&self.db, self.lane, now, lease_until, limit).await
     }
 
-    /// Makes publications that failed due at once: whoever starts tries them again (S2.53).
-    ///
-    /// # Errors
-    /// When PostgreSQL is away.
-    pub async fn hurry(&self) -> Result<u64, DbError> {
-        outbox::hurry(&*self.db.get().await?, self.lane).await
+    /// Makes publications that failed due at once: whoever starts tries them again (S2.53). While
+    /// PostgreSQL is away they wait for their time.
+    pub async fn hurry(&self) {
+        let hurried = async { outbox::hurry(&*self.db.get().await?, self.lane).await };
+        if let Err(error) = hurried.await {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::warn!(error, "failures wait for their time");
+        }
     }
 
     /// Gives claimed messages back; nothing counts against them.

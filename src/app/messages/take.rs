@@ -36,7 +36,8 @@ const OVERDUE_MAX: Duration = Duration::from_secs(5);
 /// One that waits, and was lost, comes again within so many times what a lost one takes to be
 /// missed. After that nobody waits for it: it may have been somebody else's, and never come.
 const MISSED: u64 = 3;
-/// After so many outages in a row of a PostgreSQL that answers, it is the messages' fault.
+/// After so many outages of a PostgreSQL that answers, it is the fault of the message that met
+/// them.
 const DOUBTS_MAX: u32 = 3;
 /// Why what somebody does not want is skipped.
 const NOT_FOR_IT: &str = "not for this service, by what it says";
