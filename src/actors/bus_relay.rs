@@ -1,4 +1,4 @@
-//! Carries messages from the outbox to the bus: claim, publish, mark. While installations move
+//! Carries messages from the outbox to the bus: look, publish, settle. While installations move
 //! from one broker to another it publishes to both. A message is sent when the bus has it: the
 //! other broker holds nobody up, and what it missed is sent again when it has become the bus.
 
@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout};
 
 use super::pace::Pace;
 use super::{Actor, Next};
+use crate::app::messages::bus_line::{Batch, BusLine, Look};
 use crate::app::messages::parcels::Parcels;
-use crate::app::messages::relay::{Claimed, Outbox, Published, Settled};
+use crate::app::messages::relay::{Published, Settled, Stored};
 use crate::bus::{EventBus, Outgoing, Position, PublishError, Status};
 use crate::domain::breaker::{Breaker, Gate};
 use crate::fault::crash_point;
@@ -21,9 +22,12 @@ use crate::telemetry::spans::Spans;
 /// How long the other broker may take, while the bus waits for it.
 const ALSO_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The relay of the bus. Any number of them, in any number of processes, share the work.
+/// How soon to look again when another relay has the log while something waits.
+const BUSY: Duration = Duration::from_millis(10);
+
+/// The relay of the bus. In any number of processes there is one at a time; the others stand by.
 pub struct BusRelay {
-    outbox: Outbox,
+    line: BusLine,
     parcels: Parcels,
     bus: Arc<dyn EventBus>,
     also: Option<Also>,
@@ -99,31 +103,43 @@ impl BusRelay {
     /// # Errors
     /// When the bus is away.
     pub async fn new(
-        outbox: Outbox,
+        line: BusLine,
         parcels: Parcels,
-        buses: (Arc<dyn EventBus>, Option<Arc<dyn EventBus>>),
-        pace: Pace,
-        batch_max: usize,
+        (bus, also): (Arc<dyn EventBus>, Option<Arc<dyn EventBus>>),
+        (pace, batch_max): (Pace, usize),
         spans: Spans,
     ) -> anyhow::Result<Self> {
-        let (bus, also) = buses;
         parcels.declare(bus.as_ref()).await?;
-        outbox.hurry().await;
-        Ok(Self { outbox, parcels, bus, also: also.map(Also::new), pace, batch_max, spans })
+        line.hurry().await;
+        Ok(Self { line, parcels, bus, also: also.map(Also::new), pace, batch_max, spans })
     }
 
-    async fn publish(&mut self, outgoing: &[Outgoing]) -> Vec<Result<Position, PublishError>> {
+    /// Publishes a batch, and reads the next one meanwhile.
+    async fn publish(
+        &mut self,
+        batch: &Batch,
+        outgoing: &[Outgoing],
+        limit: usize,
+    ) -> (Vec<Result<Position, PublishError>>, Option<Batch>) {
         let ours = self.bus.publish(outgoing);
-        match &mut self.also {
-            Some(also) => tokio::join!(ours, also.publish(&self.parcels, outgoing)).0,
-            None => ours.await,
-        }
+        let theirs = async {
+            if let Some(also) = &mut self.also {
+                also.publish(&self.parcels, outgoing).await;
+            }
+        };
+        let (outcomes, (), ahead) = tokio::join!(ours, theirs, self.line.look_ahead(batch, limit));
+        let ahead = ahead.unwrap_or_else(|error| {
+            let error = format!("{:#}", anyhow!(error));
+            tracing::warn!(error, "the next batch is not read");
+            None
+        });
+        (outcomes, ahead)
     }
 
     fn tell(
         &self,
         begun: std::time::Instant,
-        batch: &[Claimed],
+        batch: &[Stored],
         outgoing: &[Outgoing],
         outcomes: &[Result<Position, PublishError>],
     ) {
@@ -151,19 +167,7 @@ impl BusRelay {
         self.bus.health().await.status == Status::Up
     }
 
-    async fn settle(
-        &self,
-        batch: &[Claimed],
-        outcomes: &[Result<Position, PublishError>],
-    ) -> anyhow::Result<()> {
-        let refused = |outcome: &Result<_, _>| matches!(outcome, Err(PublishError::Refused(_)));
-        let trusted = !outcomes.iter().any(refused) || self.takes_messages().await;
-        let published: Vec<Published> =
-            outcomes.iter().map(|outcome| published(outcome, trusted)).collect();
-        let Settled { sent, failed, dead } = self.outbox.settle(batch, &published).await?;
-        metrics::counter!("bus_published_total").increment(sent);
-        metrics::counter!("bus_publish_failed_total").increment(failed);
-        metrics::counter!("bus_publish_dead_total").increment(dead);
+    fn note(&self, batch: &[Stored], outcomes: &[Result<Position, PublishError>]) {
         for (message, outcome) in batch.iter().zip(outcomes) {
             match outcome {
                 Ok(at) => tracing::debug!(
@@ -175,6 +179,23 @@ impl BusRelay {
                 ),
             }
         }
+    }
+
+    async fn settle(
+        &mut self,
+        batch: Batch,
+        outcomes: &[Result<Position, PublishError>],
+        ahead: Option<Batch>,
+    ) -> anyhow::Result<()> {
+        let refused = |outcome: &Result<_, _>| matches!(outcome, Err(PublishError::Refused(_)));
+        let trusted = !outcomes.iter().any(refused) || self.takes_messages().await;
+        let published: Vec<Published> =
+            outcomes.iter().map(|outcome| published(outcome, trusted)).collect();
+        self.note(&batch.messages, outcomes);
+        let Settled { sent, failed, dead } = self.line.settle(batch, &published, ahead).await?;
+        metrics::counter!("bus_published_total").increment(sent);
+        metrics::counter!("bus_publish_failed_total").increment(failed);
+        metrics::counter!("bus_publish_dead_total").increment(dead);
         let away = outcomes.iter().zip(&published).find_map(|(outcome, published)| {
             outcome.as_ref().err().filter(|_| *published == Published::Unknown)
         });
@@ -190,19 +211,25 @@ impl BusRelay {
 
 impl Actor for BusRelay {
     async fn step(&mut self) -> anyhow::Result<Next> {
-        let batch = self.outbox.claim(self.pace.portion(self.batch_max)).await?;
-        if batch.is_empty() {
-            return Ok(Next::Rest);
-        }
-        self.pace.keep(batch.len()).await;
+        let batch = match self.line.look(self.pace.portion(self.batch_max)).await? {
+            Look::Batch(batch) => batch,
+            Look::Idle => return Ok(Next::Rest),
+            Look::Busy => return Ok(Next::Pause(BUSY)),
+        };
+        self.pace.keep(batch.messages.len()).await;
         let outgoing: Vec<Outgoing> =
-            batch.iter().map(|message| self.parcels.pack(message)).collect();
+            batch.messages.iter().map(|message| self.parcels.pack(message)).collect();
         let begun = Instant::now();
-        let outcomes = self.publish(&outgoing).await;
-        self.tell(begun.into_std(), &batch, &outgoing, &outcomes);
+        let limit = self.pace.portion(self.batch_max);
+        let (outcomes, ahead) = self.publish(&batch, &outgoing, limit).await;
+        self.tell(begun.into_std(), &batch.messages, &outgoing, &outcomes);
         crash_point("bus_published");
-        self.settle(&batch, &outcomes).await?;
+        self.settle(batch, &outcomes, ahead).await?;
         Ok(Next::Again)
+    }
+
+    async fn close(&mut self) {
+        self.line.let_go().await;
     }
 }
 

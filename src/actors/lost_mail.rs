@@ -13,6 +13,7 @@ use crate::app::messages::recover::{Duty, Look, Recovery};
 use crate::app::messages::relay::Outbox;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::message::Lane;
 use crate::domain::processing::ServiceContext;
 use crate::rabbit::connection::Link;
 use crate::rabbit::topology::Topology;
@@ -55,7 +56,7 @@ impl LostMail {
         let channel = link.channel().await?;
         topology.declare(&channel).await?;
         Ok(Self {
-            recovery: Recovery::new(outbox, DUTIES.to_vec()),
+            recovery: Recovery::new(Lane::Mail, outbox, DUTIES.to_vec()),
             topology,
             channel,
             pace,

@@ -34,6 +34,8 @@ pub enum Next {
     Again,
     /// Nothing left: step again when woken or when the tick is over.
     Rest,
+    /// Nothing to be done now: step again when woken or when so much time is over.
+    Pause(Duration),
 }
 
 /// A long-lived task, one step at a time. A step is bounded in time and in work, does not wait for

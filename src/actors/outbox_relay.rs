@@ -81,7 +81,7 @@ impl OutboxRelay {
         let Some(mut sent) = Passage::sent(&self.spans, RABBITMQ, begun, batch.len()) else {
             return;
         };
-        for (message, outcome) in batch.iter().zip(outcomes) {
+        for (Claimed { message, .. }, outcome) in batch.iter().zip(outcomes) {
             sent.add(&Passenger {
                 destination: self.topology.queue(),
                 id: message.id,
@@ -147,7 +147,8 @@ impl Actor for OutboxRelay {
     }
 }
 
-fn letter(message: &Claimed) -> Letter<'_> {
+fn letter(claimed: &Claimed) -> Letter<'_> {
+    let message = &claimed.message;
     Letter {
         id: message.id,
         kind: &message.kind,

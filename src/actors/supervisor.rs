@@ -303,15 +303,16 @@ async fn steps<A: Actor>(actor: &mut A, duty: &Duty, vitals: &Vitals, watch: &Wa
             Next::Again if stopping && !drains => return End::Stopped,
             // A step may have had nothing to wait for: give the others their turn.
             Next::Again => tokio::task::yield_now().await,
-            Next::Rest if stopping => return End::Stopped,
-            Next::Rest => rest(duty, vitals, watch).await,
+            Next::Rest | Next::Pause(_) if stopping => return End::Stopped,
+            Next::Rest => rest(duty.tick, duty, vitals, watch).await,
+            Next::Pause(pause) => rest(pause.min(duty.tick), duty, vitals, watch).await,
         }
     }
 }
 
-/// Until the bell, the tick or the stop, showing that it lives.
-async fn rest(duty: &Duty, vitals: &Vitals, watch: &Watch) {
-    let until = Instant::now() + duty.tick;
+/// Until the bell, the stop, or so much time is over, showing that it lives.
+async fn rest(most: Duration, duty: &Duty, vitals: &Vitals, watch: &Watch) {
+    let until = Instant::now() + most;
     loop {
         vitals.beat(watch.clock.now());
         let left = until.saturating_duration_since(Instant::now());

@@ -8,7 +8,9 @@ use super::Result;
 use super::messages::processed::cleanup_chunk;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::postgres::{Db, alarm, alert, audit, dead_letter, idempotency, outbox, redrive};
+use crate::postgres::{
+    Db, alarm, alert, audit, bus_outbox, dead_letter, idempotency, outbox, redrive,
+};
 
 /// Rows removed by one statement.
 const CHUNK: i64 = 5000;
@@ -24,6 +26,8 @@ pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
     let before = |age: SignedDuration| now.checked_sub(age).unwrap_or(jiff::Timestamp::MIN);
     let days = |days: u32| before(SignedDuration::from_hours(24 * i64::from(days)));
     let sent = before(SignedDuration::from_hours(i64::from(config.relay.retention_hours)));
+    // They are the log of publications, too.
+    let published = sent.min(days(config.audit.message_days));
     let letters = days(config.inbox.retention_days);
     // One that does not come to its end keeps no other from its own.
     let dropped = audit::turn_days(&*db.get().await?, now, days(config.audit.message_days)).await;
@@ -31,6 +35,7 @@ pub async fn some(db: &Db, clock: &Clock, config: &Config) -> Result<bool> {
     let conn = db.get().await?;
     let forgotten = [
         ("sent messages", outbox::prune(&conn, sent, CHUNK).await),
+        ("published messages", bus_outbox::prune(&conn, published, CHUNK).await),
         ("answers", idempotency::prune(&conn, before(KEYS), CHUNK).await),
         ("letters", dead_letter::prune(&conn, letters, CHUNK).await),
         ("redrives", redrive::prune(&conn, letters, CHUNK).await),

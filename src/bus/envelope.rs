@@ -23,9 +23,9 @@ const KIND_MAX: usize = 100;
 /// The longest other attribute, in bytes.
 const TEXT_MAX: usize = 255;
 
-/// A message.
+/// A message, with its data as it is read, or as JSON that somebody else has checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Envelope {
+pub struct Envelope<D = Value> {
     /// Its id for good: the id of its outbox row.
     pub id: MessageId,
     /// Who sent it.
@@ -45,12 +45,12 @@ pub struct Envelope {
     /// Messages with the same one are dealt with in order.
     pub partition_key: Option<String>,
     /// What it says.
-    pub data: Value,
+    pub data: D,
 }
 
 /// The attributes as they are called on the wire. Unknown ones are other people's affair.
 #[derive(Deserialize, Serialize)]
-struct Wire<'a, T> {
+struct Wire<T, D> {
     specversion: T,
     id: T,
     source: T,
@@ -67,7 +67,7 @@ struct Wire<'a, T> {
     traceparent: Option<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
     partitionkey: Option<T>,
-    data: std::borrow::Cow<'a, Value>,
+    data: D,
 }
 
 impl Envelope {
@@ -78,7 +78,7 @@ impl Envelope {
     pub fn parse(body: &[u8]) -> Result<Self, Defect> {
         let text =
             str::from_utf8(body).map_err(|error| Defect::new(format!("not UTF-8: {error}")))?;
-        let wire: Wire<'_, String> = serde_json::from_str(text)
+        let wire: Wire<String, Value> = serde_json::from_str(text)
             .map_err(|error| Defect::new(format!("no envelope: {error}")))?;
         if wire.specversion != SPEC {
             return Err(wrong("specversion", "is not 1.0"));
@@ -113,10 +113,12 @@ impl Envelope {
             // Who traces badly still has something to say.
             traceparent: wire.traceparent.filter(|value| TraceContext::parse(value).is_some()),
             partition_key: text("partitionkey", wire.partitionkey)?,
-            data: wire.data.into_owned(),
+            data: wire.data,
         })
     }
+}
 
+impl<D: Serialize> Envelope<D> {
     /// As it is sent.
     pub fn to_bytes(&self) -> Bytes {
         let (id, time) = (self.id.to_string(), self.time.to_string());
@@ -133,7 +135,7 @@ impl Envelope {
             correlationid: self.correlation_id.as_deref(),
             traceparent: self.traceparent.as_deref(),
             partitionkey: self.partition_key.as_deref(),
-            data: std::borrow::Cow::Borrowed(&self.data),
+            data: &self.data,
         };
         // Text and JSON values always can be written.
         serde_json::to_vec(&wire).unwrap_or_default().into()

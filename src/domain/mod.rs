@@ -14,6 +14,7 @@ pub mod event;
 pub mod event_draft;
 pub mod event_patch;
 pub mod fact;
+pub mod gaps;
 pub mod generated_map;
 pub mod hold;
 pub mod ids;

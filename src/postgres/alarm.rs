@@ -28,8 +28,7 @@ const DIED: &str = "SELECT source AS what, count(*) AS letters,
           WHERE resolved_at IS NULL AND died_at > $2 AND source <> 'relay'
           ORDER BY died_at DESC LIMIT $1) d
     GROUP BY source ORDER BY source LIMIT 100";
-const OLDEST_UNSENT: &str = "SELECT created_at FROM outbox
-    WHERE lane = $1 AND sent_at IS NULL AND dead_at IS NULL AND seq > 0 ORDER BY seq LIMIT 1";
+const OLDEST_UNSENT: &str = "SELECT created_at FROM oldest_unsent WHERE lane = $1";
 /// Any number that nobody else uses for advisory locks in this database: those who write alarms
 /// take turns.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'414c41524d'::bigint)";
@@ -83,7 +82,7 @@ pub async fn died(conn: &Conn, since: Timestamp) -> Result<Vec<Dead>, DbError> {
 /// When PostgreSQL is away.
 pub async fn oldest_unsent(conn: &Conn, lane: Lane) -> Result<Option<Timestamp>, DbError> {
     let row = conn.row(OLDEST_UNSENT, &[&lane.name()]).await?;
-    Ok(row.map(|row| row.try_get("created_at")).transpose()?)
+    Ok(row.map(|row| row.try_get("created_at")).transpose()?.flatten())
 }
 
 /// Whether any alarm is open.

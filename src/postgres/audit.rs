@@ -22,7 +22,8 @@ const APPEND: &str = "INSERT INTO audit_log (at, actor_id, action, subject, requ
 const APPEND_ALL: &str = "INSERT INTO audit_log (at, actor_id, action, subject, request_id, detail)
     SELECT $1, $2, $3, m.subject, $4, m.detail
     FROM unnest($5::text[], $6::json[]) AS m (subject, detail)";
-/// The newest lines of both, each half cut before they are put together.
+/// The newest lines of each source, cut before they are put together: changes, the log, and what
+/// the relay of the bus notes by batches, which is asked by time or by message.
 const LIST: &str = "SELECT * FROM ((
         SELECT at, 'change' AS source, lpad(id::text, 20, '0') COLLATE \"C\" AS key, actor_id,
                action, subject, request_id, NULL AS type, NULL AS service, detail::text AS detail
@@ -47,6 +48,47 @@ const LIST: &str = "SELECT * FROM ((
           AND (at, 'message'::text, (message_id || ' ' || service || ' ' || action) COLLATE \"C\")
               < ($10, $11::text, $12::text)
         ORDER BY at DESC, 3 DESC LIMIT $13
+    ) UNION ALL (
+        SELECT p.at, 'message', (o.id || ' bus published') COLLATE \"C\", NULL,
+               'message.published', o.id::text, o.correlation_id, o.type, 'bus',
+               to_json(u.position)::text
+        FROM bus_publications p CROSS JOIN LATERAL unnest(p.seqs, p.positions) AS u (seq, position)
+        JOIN bus_outbox o ON o.seq = u.seq
+        WHERE ($1::text IS NULL OR $1 = 'message')
+          AND ($2::text IS NULL OR $14 = 'published') AND $3::uuid IS NULL
+          AND $4::text IS NULL AND $5::text IS NULL AND ($6::text IS NULL OR o.type = $6)
+          AND ($7::text IS NULL OR $7 = 'bus') AND p.at >= $8 AND p.at < $9 AND p.at <= $10
+          AND (p.at, 'message'::text, (o.id || ' bus published') COLLATE \"C\")
+              < ($10, $11::text, $12::text)
+        ORDER BY p.at DESC, 3 DESC LIMIT $13
+    ) UNION ALL (
+        SELECT s.sent_at, 'message', (o.id || ' bus published') COLLATE \"C\", NULL,
+               'message.published', o.id::text, o.correlation_id, o.type, 'bus',
+               to_json(s.position)::text
+        FROM bus_stragglers s JOIN bus_outbox o ON o.seq = s.seq
+        WHERE ($1::text IS NULL OR $1 = 'message')
+          AND ($2::text IS NULL OR $14 = 'published') AND $3::uuid IS NULL
+          AND $4::text IS NULL AND $5::text IS NULL AND ($6::text IS NULL OR o.type = $6)
+          AND ($7::text IS NULL OR $7 = 'bus')
+          AND s.sent_at >= $8 AND s.sent_at < $9 AND s.sent_at <= $10
+          AND (s.sent_at, 'message'::text, (o.id || ' bus published') COLLATE \"C\")
+              < ($10, $11::text, $12::text)
+        ORDER BY s.sent_at DESC, 3 DESC LIMIT $13
+    ) UNION ALL (
+        SELECT m.sent_at, 'message', (m.id || ' bus published') COLLATE \"C\", NULL,
+               'message.published', m.id::text, m.correlation_id, m.type, 'bus',
+               to_json(m.position)::text
+        FROM bus_messages m
+        WHERE ($1::text IS NULL OR $1 = 'message')
+          AND ($2::text IS NULL OR $14 = 'published') AND $3::uuid IS NULL
+          AND ($4::text IS NOT NULL OR $5::text IS NOT NULL)
+          AND ($4::text IS NULL OR m.id = $15::uuid)
+          AND ($5::text IS NULL OR m.correlation_id = $5) AND ($6::text IS NULL OR m.type = $6)
+          AND ($7::text IS NULL OR $7 = 'bus')
+          AND m.sent_at >= $8 AND m.sent_at < $9 AND m.sent_at <= $10
+          AND (m.sent_at, 'message'::text, (m.id || ' bus published') COLLATE \"C\")
+              < ($10, $11::text, $12::text)
+        ORDER BY m.sent_at DESC, 3 DESC LIMIT $13
     )) AS lines ORDER BY at DESC, source DESC, key DESC LIMIT $13";
 const BEGIN_DAYS: &str = "SELECT message_log_begin_day(($1::timestamptz AT TIME ZONE 'UTC')::date
         + ahead) IS NULL FROM generate_series(0, $2::integer) AS ahead";
@@ -104,9 +146,10 @@ pub async fn list(
     let (at, from) = (at.unwrap_or(LAST), after.map_or("z", |place| place.source.name()));
     let key = after.map_or("", |place| place.key.as_str());
     let told = action.as_deref().map(|action| action.strip_prefix("message.").unwrap_or("none"));
-    let params: [&(dyn ToSql + Sync); 14] = [
+    let message: Option<Uuid> = subject.as_deref().and_then(|subject| subject.parse().ok());
+    let params: [&(dyn ToSql + Sync); 15] = [
         &source, action, &actor, subject, request_id, kind, service, &since, &until, &at, &from,
-        &key, &limit, &told,
+        &key, &limit, &told, &message,
     ];
     conn.rows(LIST, &params).await?.iter().map(line).collect()
 }

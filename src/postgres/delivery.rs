@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::inbox;
 use super::outbox::{self, RawMessage};
 use super::{Conn, Db, DbError, Statements as _, dead_letter};
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::ids::{MessageId, NotificationId};
 use crate::domain::notification::Notification;
-use crate::domain::processing::{ProcessingStatus, ServiceContext, kind_of};
+use crate::domain::processing::{ProcessingStatus, ServiceContext};
 
 /// A claim as in [`super::inbox`], but ended with the statement that makes it: the lease of a claim
 /// is for work that takes longer. Sorted, so that two that deal with the same messages wait for
@@ -35,8 +36,8 @@ const TELL: &str = "WITH claim AS (
     logged AS (
         INSERT INTO message_log (at, action, message_id, type, service, detail)
         SELECT $2, c.processingStatus, c.revision, k.type, $1, c.last_error
-        FROM claim c JOIN unnest($3::text[], $4::text[], $19::text[]) AS k (stream, revision, type)
-          ON c.streamName = k.stream AND c.revision = k.revision),
+        FROM claim c JOIN unnest($19::text[], $20::text[]) AS k (stream, type)
+          ON c.streamName = k.stream),
     told AS (
         INSERT INTO notifications (id, user_id, message_id, type, event_id, booking_id, title,
             body, data, created_at)
@@ -128,7 +129,7 @@ async fn claim(
     let Effects { ends, entries } = effects;
     let streams: Vec<&str> = ends.iter().map(|end| end.stream.as_str()).collect();
     let revisions: Vec<String> = ends.iter().map(|end| end.message.to_string()).collect();
-    let types: Vec<&str> = ends.iter().map(|end| kind_of(&end.stream)).collect();
+    let (named, types) = inbox::types(&streams);
     let statuses: Vec<&str> = ends.iter().map(|end| end.status.name()).collect();
     let errors: Vec<Option<&str>> = ends.iter().map(|end| end.error.as_deref()).collect();
     let dead: Vec<_> = ends.iter().map(|end| end.letter.as_ref().map(|one| one.died_at)).collect();
@@ -166,6 +167,7 @@ async fn claim(
                 &bodies,
                 &data,
                 &created,
+                &named,
                 &types,
             ],
         )

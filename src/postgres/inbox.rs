@@ -1,6 +1,8 @@
 //! What each service has done with each message (S1.14 to S1.20). A claim is one statement: of
 //! any number of claimers of a message one gets the row, and a crashed one's claim lapses.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::{Conn, DbError, Statements as _};
@@ -48,8 +50,8 @@ const SETTLE: &str = "WITH ended AS (
     logged AS (
         INSERT INTO message_log (at, action, message_id, type, service, detail)
         SELECT $2, e.processingStatus, e.revision, k.type, $1, e.last_error
-        FROM ended e JOIN unnest($3::text[], $4::text[], $9::text[]) AS k (stream, revision, type)
-          ON e.streamName = k.stream AND e.revision = k.revision)
+        FROM ended e JOIN unnest($9::text[], $10::text[]) AS k (stream, type)
+          ON e.streamName = k.stream)
     SELECT streamName, revision FROM ended";
 /// The log's line is of the same transaction: nobody has seen it yet.
 const SKIP: &str = "WITH skipped AS (
@@ -301,15 +303,25 @@ pub async fn settle(
     let errors: Vec<Option<&str>> = endings.iter().map(|end| end.error.as_deref()).collect();
     let dead: Vec<_> = endings.iter().map(|end| end.dead_at).collect();
     let keys: Vec<Option<&str>> = endings.iter().map(|end| end.partition_key.as_deref()).collect();
-    let types: Vec<&str> = endings.iter().map(|end| kind_of(&end.key.stream)).collect();
+    let (named, types) = types(&streams);
     let service = service.name();
     let rows = conn
         .rows(
             SETTLE,
-            &[&service, &now, &streams, &revisions, &statuses, &errors, &dead, &keys, &types],
+            &[
+                &service, &now, &streams, &revisions, &statuses, &errors, &dead, &keys, &named,
+                &types,
+            ],
         )
         .await?;
     rows.iter().map(key).collect()
+}
+
+/// The streams among these, each once, and their types: they are few, and those who look up by key
+/// compare each row with each of them.
+pub(super) fn types<'a>(streams: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
+    let named: BTreeSet<&str> = streams.iter().copied().collect();
+    named.into_iter().map(|stream| (stream, kind_of(stream))).unzip()
 }
 
 /// Notes that there was nothing to do for messages that were settled in this transaction.

@@ -1,46 +1,40 @@
 //! Messages on their way out. A fact is written here in the transaction of its cause; the relay
-//! claims it by lease and fence, publishes it and marks it sent, so nothing is lost between.
+//! claims it by lease and fence, publishes it and marks it sent, so nothing is lost between. What
+//! is for the bus goes to a log of its own (`bus_outbox.rs`).
 
 mod payload;
 
 use jiff::Timestamp;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 pub use self::payload::payload;
-use super::{Conn, Db, DbError, Statements as _};
+use super::{Conn, Db, DbError, Statements as _, bus_outbox, sent};
 use crate::domain::fact::Fact;
 use crate::domain::ids::MessageId;
 use crate::domain::message::Lane;
 
 /// Identity values follow the arrays' order, so within an aggregate `seq` is the order of facts.
 const INSERT: &str = "INSERT INTO outbox
-    (id, aggregate_id, type, payload, correlation_id, traceparent, created_at, next_attempt_at,
-     lane, schema_version)
-    SELECT m.id, m.aggregate_id, m.type, m.payload::json, m.correlation_id, m.traceparent,
-           m.created_at, m.next_attempt_at, m.lane, m.schema_version
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::timestamptz[], $8::timestamptz[], $9::text[], $10::integer[])
-         AS m (id, aggregate_id, type, payload, correlation_id, traceparent, created_at,
-               next_attempt_at, lane, schema_version)";
-
-/// Any numbers that nobody else uses for advisory locks in this database, one a lane.
-fn claim_lock(lane: Lane) -> i64 {
-    match lane {
-        Lane::Mail => 0x4f55_5442_4f58,
-        Lane::Bus => 0x4f55_5442_5553,
-    }
-}
+    (id, aggregate_id, type, schema_version, payload, correlation_id, traceparent, created_at)
+    SELECT m.id, m.aggregate_id, m.type, m.schema_version, m.payload::json, m.correlation_id,
+           m.traceparent, m.created_at
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::text[], $6::text[],
+                $7::text[], $8::timestamptz[])
+         AS m (id, aggregate_id, type, schema_version, payload, correlation_id, traceparent,
+               created_at)";
 
 /// Nobody waits for the disk: what a crash of PostgreSQL makes it forget of claims and of what was
 /// sent (the last moments) is done again, and consumers know what they have had.
-const LAZILY: &str = "SET LOCAL synchronous_commit = off;";
+pub(super) const LAZILY: &str = "SET LOCAL synchronous_commit = off;";
 /// Two relays that claim at once do not see each other's leases, so one could overtake the other
-/// within an aggregate: claims take turns, and each begins after the one before is committed. The
-/// settings keep the planner, whose statistics lag behind a burst, to the partial indexes: with
-/// a sort or a hash each claim would read the whole backlog.
+/// within an aggregate: claims take turns (by any number that nobody else uses for advisory locks
+/// in this database), and each begins after the one before is committed. The settings keep the
+/// planner, whose statistics lag behind a burst, to the partial indexes: with a sort or a hash
+/// each claim would read the whole backlog.
 const BEFORE_CLAIM: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;
     SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-    SELECT pg_advisory_xact_lock(";
+    SELECT pg_advisory_xact_lock(x'4f5554424f58'::bigint)";
 
 /// Due rows in their order; not those whose aggregate has an earlier one that is leased or waits
 /// for its retry. `seq > 0` and `seq + 0` leave each of the two scans one index to take, see the
@@ -48,11 +42,11 @@ const BEFORE_CLAIM: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bit
 /// 20 ms instead of 6 s for 500 of 20,000.
 const CLAIM: &str = "WITH due AS MATERIALIZED (
         SELECT o.seq FROM outbox o
-        WHERE o.lane = $4 AND o.sent_at IS NULL AND o.dead_at IS NULL AND o.seq > 0
+        WHERE o.lane = 'mail' AND o.sent_at IS NULL AND o.dead_at IS NULL AND o.seq > 0
           AND (o.lease_until IS NULL OR o.lease_until <= $1)
           AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= $1)
           AND (SELECT true FROM outbox e
-              WHERE e.lane = $4 AND e.aggregate_id = o.aggregate_id AND e.seq + 0 < o.seq
+              WHERE e.lane = 'mail' AND e.aggregate_id = o.aggregate_id AND e.seq + 0 < o.seq
                 AND e.sent_at IS NULL AND e.dead_at IS NULL
                 AND (e.lease_until IS NOT NULL OR e.next_attempt_at IS NOT NULL)
                 AND (e.lease_until > $1 OR e.next_attempt_at > $1) LIMIT 1) IS NULL
@@ -82,21 +76,8 @@ const FAIL: &str = "WITH failed AS (
         SELECT $6, 'refused', id, type, lane, correlation_id, last_error FROM failed)
     SELECT seq FROM failed";
 const HURRY: &str = "UPDATE outbox SET next_attempt_at = NULL
-    WHERE lane = $1 AND sent_at IS NULL AND dead_at IS NULL AND attempts > 0 AND seq > 0
+    WHERE lane = 'mail' AND sent_at IS NULL AND dead_at IS NULL AND attempts > 0 AND seq > 0
       AND next_attempt_at IS NOT NULL";
-const ENDS: &str = "SELECT (SELECT seq FROM outbox ORDER BY seq LIMIT 1) AS first,
-        (SELECT seq FROM outbox ORDER BY seq DESC LIMIT 1) AS last";
-const MADE_FROM: &str = "SELECT created_at FROM outbox WHERE seq >= $1 ORDER BY seq LIMIT 1";
-/// Of both lanes: who looks for those of one has to get past the others.
-const AFTER: &str = "SELECT seq, id, type, created_at, sent_at, dead_at, lane = $3 AS ours
-    FROM outbox WHERE seq > $1 ORDER BY seq LIMIT $2";
-const FIND: &str =
-    "SELECT seq, id, aggregate_id, type, payload::text AS payload, correlation_id, traceparent,
-        created_at, fence, attempts, schema_version
-    FROM outbox WHERE seq = ANY ($1) ORDER BY seq";
-/// Only what was sent before the moment when it was looked at: somebody else may have been first.
-const UNSEND: &str = "UPDATE outbox SET sent_at = NULL, lease_until = NULL, next_attempt_at = NULL
-    WHERE seq = ANY ($1) AND sent_at <= $2 AND dead_at IS NULL";
 const PRUNE: &str = "DELETE FROM outbox WHERE seq = ANY (ARRAY(
     SELECT seq FROM outbox
     WHERE seq <= $3 AND created_at < $1 AND (sent_at < $1 OR dead_at < $1) LIMIT $2))";
@@ -135,8 +116,6 @@ pub struct RawMessage {
     pub traceparent: Option<String>,
     /// When it happened.
     pub created_at: Timestamp,
-    /// Not to be published before; `None` is at once.
-    pub not_before: Option<Timestamp>,
     /// By which way it leaves.
     pub lane: Lane,
 }
@@ -168,35 +147,33 @@ pub async fn append(conn: &Conn, messages: &[NewMessage]) -> Result<(), DbError>
         columns.correlations.push(&message.correlation_id);
         columns.traces.push(message.traceparent.as_deref());
         columns.created.push(message.created_at);
-        columns.not_before.push(None);
-        columns.lanes.push(Lane::Mail.name());
         columns.versions.push(1);
     }
-    columns.insert(conn).await
+    columns.insert(conn, INSERT).await
 }
 
-/// Writes messages whose payload is already made.
+/// Writes messages whose payload is already made, each for its way.
 ///
 /// # Errors
 /// When PostgreSQL is away, or a payload is not JSON.
 pub async fn append_raw(conn: &Conn, messages: &[RawMessage]) -> Result<(), DbError> {
-    if messages.is_empty() {
-        return Ok(());
+    for (lane, insert) in [(Lane::Mail, INSERT), (Lane::Bus, bus_outbox::INSERT)] {
+        let mut columns = Columns::with_capacity(messages.len());
+        for message in messages.iter().filter(|message| message.lane == lane) {
+            columns.ids.push(message.id.0);
+            columns.aggregates.push(message.aggregate_id);
+            columns.kinds.push(&message.kind);
+            columns.payloads.push(message.payload.clone());
+            columns.correlations.push(&message.correlation_id);
+            columns.traces.push(message.traceparent.as_deref());
+            columns.created.push(message.created_at);
+            columns.versions.push(message.schema_version);
+        }
+        if !columns.ids.is_empty() {
+            columns.insert(conn, insert).await?;
+        }
     }
-    let mut columns = Columns::with_capacity(messages.len());
-    for message in messages {
-        columns.ids.push(message.id.0);
-        columns.aggregates.push(message.aggregate_id);
-        columns.kinds.push(&message.kind);
-        columns.payloads.push(message.payload.clone());
-        columns.correlations.push(&message.correlation_id);
-        columns.traces.push(message.traceparent.as_deref());
-        columns.created.push(message.created_at);
-        columns.not_before.push(message.not_before);
-        columns.lanes.push(message.lane.name());
-        columns.versions.push(message.schema_version);
-    }
-    columns.insert(conn).await
+    Ok(())
 }
 
 /// One array a column: a commit of the booking desk writes hundreds of rows at once.
@@ -204,13 +181,11 @@ struct Columns<'a> {
     ids: Vec<Uuid>,
     aggregates: Vec<Uuid>,
     kinds: Vec<&'a str>,
+    versions: Vec<i32>,
     payloads: Vec<String>,
     correlations: Vec<&'a str>,
     traces: Vec<Option<&'a str>>,
     created: Vec<Timestamp>,
-    not_before: Vec<Option<Timestamp>>,
-    lanes: Vec<&'static str>,
-    versions: Vec<i32>,
 }
 
 impl Columns<'_> {
@@ -219,30 +194,26 @@ impl Columns<'_> {
             ids: Vec::with_capacity(rows),
             aggregates: Vec::with_capacity(rows),
             kinds: Vec::with_capacity(rows),
+            versions: Vec::with_capacity(rows),
             payloads: Vec::with_capacity(rows),
             correlations: Vec::with_capacity(rows),
             traces: Vec::with_capacity(rows),
             created: Vec::with_capacity(rows),
-            not_before: Vec::with_capacity(rows),
-            lanes: Vec::with_capacity(rows),
-            versions: Vec::with_capacity(rows),
         }
     }
 
-    async fn insert(self, conn: &Conn) -> Result<(), DbError> {
+    async fn insert(self, conn: &Conn, statement: &'static str) -> Result<(), DbError> {
         conn.run(
-            INSERT,
+            statement,
             &[
                 &self.ids,
                 &self.aggregates,
                 &self.kinds,
+                &self.versions,
                 &self.payloads,
                 &self.correlations,
                 &self.traces,
                 &self.created,
-                &self.not_before,
-                &self.lanes,
-                &self.versions,
             ],
         )
         .await?;
@@ -250,13 +221,11 @@ impl Columns<'_> {
     }
 }
 
-/// A message that the relay holds until its lease ends.
+/// A message as the outbox keeps it.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct Stored {
     /// Its place in the outbox.
     pub seq: i64,
-    /// The claim's number: who comes with an older one is not listened to.
-    pub fence: i64,
     /// The message's id for good.
     pub id: MessageId,
     /// Order is kept among messages of one aggregate.
@@ -277,23 +246,30 @@ pub struct Claimed {
     pub attempts: i32,
 }
 
-/// How far a message is.
+impl Stored {
+    pub(super) fn from_row(row: &Row) -> Result<Self, DbError> {
+        Ok(Self {
+            seq: row.try_get("seq")?,
+            id: MessageId(row.try_get("id")?),
+            aggregate_id: row.try_get("aggregate_id")?,
+            kind: row.try_get("type")?,
+            payload: row.try_get("payload")?,
+            correlation_id: row.try_get("correlation_id")?,
+            traceparent: row.try_get("traceparent")?,
+            created_at: row.try_get("created_at")?,
+            attempts: row.try_get("attempts")?,
+            schema_version: row.try_get("schema_version")?,
+        })
+    }
+}
+
+/// A message that the relay holds until its lease ends.
 #[derive(Clone, Debug)]
-pub struct Progress {
-    /// Its place in the outbox.
-    pub seq: i64,
-    /// The message's id for good.
-    pub id: MessageId,
-    /// The `type` on the wire.
-    pub kind: String,
-    /// When it was written.
-    pub created_at: Timestamp,
-    /// When the broker confirmed it.
-    pub sent_at: Option<Timestamp>,
-    /// When it was given up.
-    pub dead_at: Option<Timestamp>,
-    /// It is of the lane that was asked for.
-    pub ours: bool,
+pub struct Claimed {
+    /// The claim's number: who comes with an older one is not listened to.
+    pub fence: i64,
+    /// What is to be sent.
+    pub message: Stored,
 }
 
 /// A publication that the broker refused.
@@ -311,24 +287,22 @@ pub struct Failure {
     pub dead_at: Option<Timestamp>,
 }
 
-/// Claims up to `limit` due messages of a lane until `lease_until`, in their order.
+/// Claims up to `limit` due messages until `lease_until`, in their order.
 ///
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn claim(
     db: &Db,
-    lane: Lane,
     now: Timestamp,
     lease_until: Timestamp,
     limit: i64,
 ) -> Result<Vec<Claimed>, DbError> {
     let tx = db.begin().await?;
-    let lock = claim_lock(lane);
-    tx.batch_execute(&format!("{LAZILY}{BEFORE_CLAIM}{lock})")).await?;
-    let rows = tx.rows(CLAIM, &[&now, &limit, &lease_until, &lane.name()]).await?;
-    let mut claimed = rows.iter().map(from_row).collect::<Result<Vec<_>, DbError>>()?;
+    tx.batch_execute(&format!("{LAZILY}{BEFORE_CLAIM}")).await?;
+    let rows = tx.rows(CLAIM, &[&now, &limit, &lease_until]).await?;
+    let mut claimed = rows.iter().map(claimed).collect::<Result<Vec<_>, DbError>>()?;
     tx.commit().await?;
-    claimed.sort_unstable_by_key(|message| message.seq);
+    claimed.sort_unstable_by_key(|claimed| claimed.message.seq);
     Ok(claimed)
 }
 
@@ -342,8 +316,8 @@ pub async fn mark_sent(
     messages: &[(&Claimed, Option<&str>)],
     now: Timestamp,
 ) -> Result<u64, DbError> {
-    let seqs: Vec<i64> = messages.iter().map(|(message, _)| message.seq).collect();
-    let fences: Vec<i64> = messages.iter().map(|(message, _)| message.fence).collect();
+    let claimed: Vec<&Claimed> = messages.iter().map(|(claimed, _)| *claimed).collect();
+    let (seqs, fences) = keys(&claimed);
     let positions: Vec<Option<&str>> = messages.iter().map(|(_, position)| *position).collect();
     let tx = db.begin().await?;
     tx.batch_execute(LAZILY).await?;
@@ -384,79 +358,8 @@ pub async fn fail(conn: &Conn, failures: &[Failure], now: Timestamp) -> Result<V
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn hurry(conn: &Conn, lane: Lane) -> Result<u64, DbError> {
-    conn.run(HURRY, &[&lane.name()]).await
-}
-
-/// A place before all messages that were written at `since` or later, but for those whose
-/// transaction took its time: places and times rise together only roughly. Halves what is between
-/// the ends until it is found, because there is no index by time.
-///
-/// # Errors
-/// When PostgreSQL is away.
-pub async fn place_before(conn: &Conn, since: Timestamp) -> Result<i64, DbError> {
-    let Some(ends) = conn.row(ENDS, &[]).await? else { return Ok(0) };
-    let (first, last): (Option<i64>, Option<i64>) = (ends.try_get("first")?, ends.try_get("last")?);
-    let (Some(first), Some(last)) = (first, last) else { return Ok(0) };
-    // What is at `low` and before is older; at `high` nothing is.
-    let (mut low, mut high) = (first.saturating_sub(1), last.saturating_add(1));
-    while high.saturating_sub(low) > 1 {
-        let middle = low.midpoint(high);
-        let made: Option<Timestamp> = match conn.row(MADE_FROM, &[&middle]).await? {
-            Some(row) => Some(row.try_get("created_at")?),
-            None => None,
-        };
-        if made.is_some_and(|made| made < since) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    Ok(low)
-}
-
-/// How far the next `limit` messages after that place are, in their order, and which of them are of
-/// that lane.
-///
-/// # Errors
-/// When PostgreSQL is away.
-pub async fn progress(
-    conn: &Conn,
-    lane: Lane,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Progress>, DbError> {
-    let rows = conn.rows(AFTER, &[&after, &limit, &lane.name()]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Progress {
-                seq: row.try_get("seq")?,
-                id: MessageId(row.try_get("id")?),
-                kind: row.try_get("type")?,
-                created_at: row.try_get("created_at")?,
-                sent_at: row.try_get("sent_at")?,
-                dead_at: row.try_get("dead_at")?,
-                ours: row.try_get("ours")?,
-            })
-        })
-        .collect()
-}
-
-/// The messages at those places, in full.
-///
-/// # Errors
-/// When PostgreSQL is away.
-pub async fn find(conn: &Conn, seqs: &[i64]) -> Result<Vec<Claimed>, DbError> {
-    conn.rows(FIND, &[&seqs]).await?.iter().map(from_row).collect()
-}
-
-/// Makes the relay send messages once more, those that were sent at `before` or earlier, and says
-/// how many.
-///
-/// # Errors
-/// When PostgreSQL is away.
-pub async fn unsend(conn: &Conn, seqs: &[i64], before: Timestamp) -> Result<u64, DbError> {
-    conn.run(UNSEND, &[&seqs, &before]).await
+pub async fn hurry(conn: &Conn) -> Result<u64, DbError> {
+    conn.run(HURRY, &[]).await
 }
 
 /// Forgets up to `limit` messages that were sent or given up before `before`.
@@ -464,26 +367,14 @@ pub async fn unsend(conn: &Conn, seqs: &[i64], before: Timestamp) -> Result<u64,
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn prune(conn: &Conn, before: Timestamp, limit: i64) -> Result<u64, DbError> {
-    let place = place_before(conn, before).await?;
+    let place = sent::place_before(conn, Lane::Mail, before).await?;
     conn.run(PRUNE, &[&before, &limit, &place]).await
 }
 
-fn keys(messages: &[&Claimed]) -> (Vec<i64>, Vec<i64>) {
-    messages.iter().map(|message| (message.seq, message.fence)).unzip()
+fn keys(claimed: &[&Claimed]) -> (Vec<i64>, Vec<i64>) {
+    claimed.iter().map(|one| (one.message.seq, one.fence)).unzip()
 }
 
-fn from_row(row: &tokio_postgres::Row) -> Result<Claimed, DbError> {
-    Ok(Claimed {
-        seq: row.try_get("seq")?,
-        fence: row.try_get("fence")?,
-        id: MessageId(row.try_get("id")?),
-        aggregate_id: row.try_get("aggregate_id")?,
-        kind: row.try_get("type")?,
-        payload: row.try_get("payload")?,
-        correlation_id: row.try_get("correlation_id")?,
-        traceparent: row.try_get("traceparent")?,
-        created_at: row.try_get("created_at")?,
-        attempts: row.try_get("attempts")?,
-        schema_version: row.try_get("schema_version")?,
-    })
+fn claimed(row: &Row) -> Result<Claimed, DbError> {
+    Ok(Claimed { fence: row.try_get("fence")?, message: Stored::from_row(row)? })
 }

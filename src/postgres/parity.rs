@@ -2,10 +2,13 @@
 
 use super::{Conn, DbError, Statements as _};
 
-const BOOKED: &str = "SELECT count(*) AS written, count(sent_at) AS sent, count(dead_at) AS dead
-    FROM outbox WHERE lane = 'bus' AND type = $1";
-const UNDONE: &str = "SELECT count(*) AS undone FROM outbox o
-    WHERE o.lane = 'bus' AND o.type = $1 AND o.dead_at IS NULL
+const BOOKED: &str = "SELECT count(*) AS written,
+        count(*) - count(s.dead_at) - (SELECT count(*) FROM bus_unsent WHERE type = $1) AS sent,
+        count(s.dead_at) AS dead
+    FROM bus_outbox o LEFT JOIN bus_stragglers s ON s.seq = o.seq WHERE o.type = $1";
+const UNDONE: &str = "SELECT count(*) AS undone FROM bus_outbox o
+    WHERE o.type = $1
+      AND NOT EXISTS (SELECT FROM bus_stragglers s WHERE s.seq = o.seq AND s.dead_at IS NOT NULL)
       AND (SELECT true FROM processed_events p
            WHERE p.streamName = ANY ($2) AND p.revision = o.id::text AND p.serviceContext = $3
              AND (p.processingStatus IN ('processed', 'skipped') OR p.dead_at IS NOT NULL)

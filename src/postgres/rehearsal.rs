@@ -29,11 +29,11 @@ const SOLD: &str = "
 
 /// Interests of so many people in 100 events, as they wait for the bus.
 const FILL_OUTBOX: &str = "
-    INSERT INTO outbox (id, aggregate_id, type, payload, correlation_id, created_at, lane)
+    INSERT INTO bus_outbox (id, aggregate_id, type, payload, correlation_id, created_at)
     SELECT gen_random_uuid(), e.id, 'interest.changed',
            json_build_object('eventId', e.id, 'userId', gen_random_uuid(), 'state', 'sure',
                              'previous', NULL, 'privacy', 'public', 'version', 1),
-           'bench', now(), 'bus'
+           'bench', now()
       FROM generate_series(1, $1::bigint) AS n
       JOIN (SELECT row_number() OVER () AS i, gen_random_uuid() AS id
               FROM generate_series(1, 100)) AS e ON e.i = n % 100 + 1";

@@ -7,9 +7,16 @@ use uuid::Uuid;
 
 use super::{Conn, DbError, Statements as _};
 
-const MESSAGES: &str = "SELECT id, type, lane, created_at, sent_at, dead_at, next_attempt_at,
-        attempts, last_error, position, traceparent
-    FROM outbox WHERE correlation_id = $1 ORDER BY seq LIMIT $2";
+/// Of both ways; ids rise with time.
+const MESSAGES: &str = "SELECT * FROM ((
+        SELECT id, type, 'mail' AS lane, created_at, sent_at, dead_at, next_attempt_at, attempts,
+               last_error, position, traceparent
+        FROM outbox WHERE correlation_id = $1 ORDER BY seq LIMIT $2
+    ) UNION ALL (
+        SELECT id, type, 'bus', created_at, sent_at, dead_at, next_attempt_at, attempts,
+               last_error, position, traceparent
+        FROM bus_messages WHERE correlation_id = $1 ORDER BY seq LIMIT $2
+    )) AS sent ORDER BY created_at, id LIMIT $2";
 const STEPS: &str = "SELECT p.revision, p.serviceContext, p.streamName, p.processingStatus,
         p.processedAt, p.attempts, p.last_error, p.next_attempt_at, p.dead_at
     FROM unnest($1::text[], $2::text[]) AS k (stream, revision)

@@ -1,4 +1,4 @@
-//! What the operator watches: signs of life and what is owed. All from small partial indexes.
+//! What the operator watches: signs of life and what is owed. All from small indexes.
 
 use jiff::Timestamp;
 
@@ -6,14 +6,13 @@ use super::{Conn, DbError, Statements as _};
 
 const PING: &str = "SELECT 1";
 const BACKLOG: &str = "SELECT
-    (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL AND seq > 0) AS unsent,
+    (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL AND seq > 0)
+        + (SELECT count(*) FROM bus_unsent) AS unsent,
     (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL AND attempts > 0)
-        AS failing,
+        + (SELECT count(*) FROM bus_stragglers
+           WHERE sent_at IS NULL AND dead_at IS NULL AND attempts > 0) AS failing,
     (SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL) AS dead,
-    (SELECT min(first.created_at) FROM unnest(ARRAY['mail', 'bus']) AS l (lane)
-        CROSS JOIN LATERAL (SELECT o.created_at FROM outbox o
-            WHERE o.lane = l.lane AND o.sent_at IS NULL AND o.dead_at IS NULL AND o.seq > 0
-            ORDER BY o.seq LIMIT 1) AS first) AS oldest";
+    (SELECT min(created_at) FROM oldest_unsent) AS oldest";
 
 const SETTINGS: &str = "SELECT current_user::text AS user_name, current_database()::text AS name,
     current_setting('server_version') AS version,

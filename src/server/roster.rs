@@ -44,7 +44,6 @@ use crate::app::messages::dead_letters::DeadLetters;
 use crate::app::messages::relay::Outbox;
 use crate::app::seat_rooms::guard;
 use crate::config::{Role, process_name};
-use crate::domain::message::Lane;
 use crate::postgres::Db;
 use crate::telemetry::otlp::Collector;
 use crate::telemetry::spans;
@@ -256,8 +255,7 @@ fn messages(supervisor: &Supervisor, app: &App) -> anyhow::Result<()> {
     supervisor.spawn(duty("outbox-relay", Phase::Relay, wake, tick), move || {
         let (app, db, pace) = (handles.clone(), relay_db.clone(), relay_pace.clone());
         async move {
-            let outbox =
-                Outbox::new(Lane::Mail, db, app.clock.clone(), app.ids, Arc::clone(&app.config));
+            let outbox = Outbox::new(db, app.clock.clone(), app.ids, Arc::clone(&app.config));
             OutboxRelay::new(&app.config, outbox, pace, app.spans.clone()).await
         }
     });
@@ -294,8 +292,7 @@ fn lost_mail(supervisor: &Supervisor, app: &App, db: &Db, pace: Pace) {
     supervisor.spawn(duty("lost-mail", Phase::Workers, Wake::default(), SWEEP), move || {
         let (app, db, pace) = (app.clone(), db.clone(), pace.clone());
         async move {
-            let outbox =
-                Outbox::new(Lane::Mail, db, app.clock.clone(), app.ids, Arc::clone(&app.config));
+            let outbox = Outbox::new(db, app.clock.clone(), app.ids, Arc::clone(&app.config));
             let relay = app.wakes.outbox_relay.clone();
             let upkeep = (relay, app.signals.clone(), app.clock.clone());
             LostMail::new(&app.config, outbox, pace, upkeep).await

@@ -35,9 +35,9 @@ const WRONG: &str = "SELECT count(*) FROM events e LEFT JOIN event_stats s ON s.
             count(*) FILTER (WHERE l.state = 'maybe'),
             count(*) FILTER (WHERE l.state = 'interested')
         FROM (SELECT DISTINCT ON (payload->>'userId') payload->>'state' AS state
-              FROM outbox WHERE lane = 'bus' AND payload->>'eventId' = e.id::text
+              FROM bus_outbox WHERE payload->>'eventId' = e.id::text
               ORDER BY payload->>'userId', (payload->>'version')::bigint DESC) l)";
-const UNDONE: &str = "SELECT count(*) FROM outbox o WHERE lane = 'bus' AND NOT EXISTS (
+const UNDONE: &str = "SELECT count(*) FROM bus_outbox o WHERE NOT EXISTS (
     SELECT 1 FROM processed_events p WHERE p.revision = o.id::text
       AND p.serviceContext = 'user_interactions'
       AND p.processingStatus IN ('processed', 'skipped'))";
@@ -95,13 +95,13 @@ impl House {
                 let data = serde_json::json!({"eventId": event, "userId": person, "state": state,
                     "previous": null, "privacy": "private", "version": version});
                 values.push(format!(
-                    "('{id}', '{event}', 'interest.changed', '{data}', '{id}', now(), 'bus')"
+                    "('{id}', '{event}', 'interest.changed', '{data}', '{id}', now())"
                 ));
                 self.accepted += 1;
             }
             let insert = format!(
-                "INSERT INTO outbox
-                 (id, aggregate_id, type, payload, correlation_id, created_at, lane) VALUES {}",
+                "INSERT INTO bus_outbox
+                 (id, aggregate_id, type, payload, correlation_id, created_at) VALUES {}",
                 values.join(",")
             );
             let sql = self.world.sql().await;
@@ -131,7 +131,7 @@ impl House {
             self.world
                 .count(
                     "SELECT count(DISTINCT (payload->>'eventId', payload->>'userId'))
-                    FROM outbox WHERE lane = 'bus'",
+                    FROM bus_outbox",
                 )
                 .await,
         );

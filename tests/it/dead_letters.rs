@@ -11,7 +11,6 @@ use happening::actors::{Actor as _, Next};
 use happening::app::messages::consume::Inbox;
 use happening::app::messages::relay::Outbox;
 use happening::clock::Ids;
-use happening::domain::message::Lane;
 use happening::telemetry::spans::Spans;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
@@ -174,8 +173,7 @@ async fn what_dies_inside_the_broker_is_collected_and_sent_again_as_it_was() {
     let server = Wishes::default().without_loops().start().await;
     let (app, queue) = (server.app(), server.queue());
     let config = Arc::clone(&app.config);
-    let outbox =
-        Outbox::new(Lane::Mail, app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
+    let outbox = Outbox::new(app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
     let mut relay = OutboxRelay::new(&config, outbox, pace, Spans::default())
         .await

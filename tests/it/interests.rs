@@ -54,10 +54,7 @@ async fn interests_are_said_changed_and_withdrawn() {
             (&json!(4), &json!("maybe"), &json!(null)),
         ]
     );
-    let aggregates = format!(
-        "SELECT count(*) FROM outbox WHERE aggregate_id = '{event}'
-        AND lane = 'bus'"
-    );
+    let aggregates = format!("SELECT count(*) FROM bus_outbox WHERE aggregate_id = '{event}'");
     assert_eq!(server.count(&aggregates).await, 4);
 
     // What makes no sense.

@@ -9,7 +9,6 @@ use happening::actors::pace::Pace;
 use happening::actors::{Actor as _, Next};
 use happening::app::messages::relay::Outbox;
 use happening::clock::Ids;
-use happening::domain::message::Lane;
 use happening::telemetry::spans::Spans;
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
@@ -25,8 +24,7 @@ const SOON: Duration = Duration::from_secs(15);
 async fn relay(server: &TestServer) {
     let app = server.app();
     let config = Arc::clone(&app.config);
-    let outbox =
-        Outbox::new(Lane::Mail, app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
+    let outbox = Outbox::new(app.db.clone(), app.clock.clone(), app.ids, Arc::clone(&config));
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
     let mut relay = OutboxRelay::new(&config, outbox, pace, Spans::default())
         .await

@@ -228,11 +228,10 @@ async fn what_does_not_fit_is_sent_as_an_edited_copy() {
     assert_eq!((&done["resolved_by"], &done["redrives"]), (&json!(by.id), &json!(0)));
     copy(&good).await.refused(409, "already_redriven");
     let copied = id(&done["replaced_by"]);
-    let row =
-        &server.sql("SELECT id, lane, payload::text, aggregate_id::text FROM outbox").await[0];
-    assert_eq!((row.get::<_, Uuid>(0), row.get::<_, &str>(1)), (copied, "bus"));
-    assert_eq!(serde_json::from_str::<Value>(row.get(2)).unwrap(), good);
-    assert_eq!(row.get::<_, &str>(3), good["eventId"].as_str().unwrap());
+    let row = &server.sql("SELECT id, payload::text, aggregate_id::text FROM bus_outbox").await[0];
+    assert_eq!(row.get::<_, Uuid>(0), copied);
+    assert_eq!(serde_json::from_str::<Value>(row.get(1)).unwrap(), good);
+    assert_eq!(row.get::<_, &str>(2), good["eventId"].as_str().unwrap());
     // Should the copy die as well, each of the letters leads to the other.
     let second = Ids.uuid();
     let payload = good.to_string();
@@ -261,7 +260,7 @@ async fn what_is_sealed_stays_so_in_letters_and_reaches_the_copy() {
         "open": true, "createdAt": at, "updatedAt": at});
     let publish = server.call("POST", "/admin/streams/vendor.created/messages").bearer(&by.token);
     let made = publish.json(json!({"data": data})).send().await.expect(201).body;
-    let row = &server.sql("SELECT payload::text FROM outbox").await[0];
+    let row = &server.sql("SELECT payload::text FROM bus_outbox").await[0];
     let (one, sealed, message) = (Ids.uuid(), row.get::<_, String>(0), id(&made["id"]));
     letter_of(&server, one, message, "search-sync", "vendor.created", &sealed).await;
     let shown = admin(&server, &by, "GET", &format!("/{one}")).send().await.expect(200).body;
@@ -270,7 +269,7 @@ async fn what_is_sealed_stays_so_in_letters_and_reaches_the_copy() {
     edited["name"] = json!("Cake");
     let copy = admin(&server, &by, "POST", &format!("/{one}/copy")).json(json!({"data": edited}));
     let copy = id(&copy.send().await.expect(201).body["replaced_by"]);
-    let rows = "SELECT payload::text FROM outbox ORDER BY seq DESC LIMIT 1";
+    let rows = "SELECT payload::text FROM bus_outbox ORDER BY seq DESC LIMIT 1";
     let travelled = serde_json::from_str(server.sql(rows).await[0].get(0)).unwrap();
     let registry = &server.app().registry;
     let read = registry.accept("vendor.created", 1, MessageId(copy), travelled).unwrap();
@@ -319,7 +318,8 @@ async fn failed_publications_are_listed_as_documented() {
         list.expect(200).items().clone()
     };
     assert!(list().await.is_empty());
-    let fail = "UPDATE outbox SET attempts = 1, last_error = 'no room', failed_at = created_at";
+    let fail = "INSERT INTO bus_stragglers (seq, aggregate_id, attempts, last_error, failed_at)
+        SELECT seq, aggregate_id, 1, 'no room', created_at FROM bus_outbox";
     server.pg().batch_execute(fail).await.unwrap();
     let failed = list().await;
     assert_eq!(failed.len(), 1);

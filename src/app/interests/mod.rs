@@ -128,7 +128,6 @@ async fn tell(app: &App, tx: &Conn, origin: &Origin, news: Vec<News>) -> Result<
             correlation_id: origin.correlation_id.clone(),
             traceparent: origin.traceparent.clone(),
             created_at: now,
-            not_before: None,
             lane: Lane::Bus,
         })
     };

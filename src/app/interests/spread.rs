@@ -94,7 +94,6 @@ impl Round {
             correlation_id: self.correlation_id.clone(),
             traceparent: self.traceparent.clone(),
             created_at: now,
-            not_before: None,
             lane: Lane::Bus,
         }
     }

@@ -153,7 +153,6 @@ impl DeadLetters {
             correlation_id: correlation_id(&letter, by.1),
             traceparent: letter.traceparent.clone(),
             created_at: self.clock.now(),
-            not_before: None,
             lane: Lane::of(&letter.kind),
         };
         outbox::append_raw(tx, &[message]).await?;

@@ -1,9 +1,10 @@
-//! What becomes of messages: which there are (registry), how they leave (relay, parcels), how they
-//! are dealt with once (consume for notifications, take and handle for the bus, both with a
-//! ledger), what each service remembers of them (processed), what is done about those that died
-//! (redrive) and about those that the broker lost (recover), and how all of it is seen (streams,
-//! tail, trace).
+//! What becomes of messages: which there are (registry), how they leave (relay for notifications;
+//! `bus_line` and parcels for the bus), how they are dealt with once (consume for notifications,
+//! take and handle for the bus, both with a ledger), what each service remembers of them
+//! (processed), what is done about those that died (redrive) and about those that the broker lost
+//! (recover), and how all of it is seen (streams, tail, trace).
 
+pub mod bus_line;
 pub mod consume;
 pub mod dead_letters;
 pub mod handle;

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::handle::{Handling, asks};
 use super::registry::{Registry, partition_key};
-use super::relay::Claimed;
+use super::relay::Stored;
 use crate::bus::envelope::{Envelope, SOURCE};
 use crate::bus::{BusError, EventBus, Outgoing, Stream};
 use crate::domain::stream_type::StreamType;
@@ -76,10 +77,12 @@ impl Parcels {
     }
 
     /// What goes out for a message. Consumers see to it that it makes sense.
-    pub fn pack(&self, message: &Claimed) -> Outgoing {
+    pub fn pack(&self, message: &Stored) -> Outgoing {
         let kind = self.registry.find(&message.kind);
         let data: Value = serde_json::from_str(&message.payload).unwrap_or_default();
         let key = kind.map(|kind| partition_key(kind, &data)).filter(|key| !key.is_empty());
+        // PostgreSQL has checked that it is JSON.
+        let data: &RawValue = serde_json::from_str(&message.payload).unwrap_or(RawValue::NULL);
         let shard = kind.map_or(0, |kind| kind.shard_of(key.as_deref().unwrap_or_default()));
         let envelope = Envelope {
             id: message.id,

@@ -53,7 +53,6 @@ pub async fn by_hand(
         correlation_id: origin.correlation_id.clone(),
         traceparent: origin.traceparent.clone(),
         created_at: now,
-        not_before: None,
     };
     outbox::append_raw(tx, &[message]).await?;
     let (action, subject) = ("message.submitted", id.to_string());

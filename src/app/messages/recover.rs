@@ -14,8 +14,8 @@ use crate::domain::dead_letter::{BROKER, RELAY};
 use crate::domain::message::Lane;
 use crate::domain::processing::ServiceContext;
 use crate::postgres::inbox::{self, Entry, Key};
-use crate::postgres::outbox::Progress;
-use crate::postgres::{Conn, DbError, dead_letter, outbox};
+use crate::postgres::sent::{self, Progress};
+use crate::postgres::{Conn, DbError, dead_letter};
 
 /// Where a new process starts to compare. Below what is kept of either side: whatever the inbox
 /// has forgotten must not look lost.
@@ -33,6 +33,7 @@ pub type Duty = (ServiceContext, Option<&'static [&'static str]>);
 
 /// Compares the outbox with the inboxes of services.
 pub struct Recovery {
+    lane: Lane,
     outbox: Outbox,
     duties: Vec<Duty>,
     /// Every message up to this place has been dealt with.
@@ -76,8 +77,8 @@ enum State {
 
 impl Recovery {
     /// Begins with what was written half a day ago.
-    pub fn new(outbox: Outbox, duties: Vec<Duty>) -> Self {
-        Self { outbox, duties, after: None, at: None, again: HashMap::new() }
+    pub fn new(lane: Lane, outbox: Outbox, duties: Vec<Duty>) -> Self {
+        Self { lane, outbox, duties, after: None, at: None, again: HashMap::new() }
     }
 
     /// Looks at the next messages, up to `limit`. A look goes on until there are no more that may
@@ -90,12 +91,12 @@ impl Recovery {
         let conn = self.outbox.db.get().await?;
         let after = match self.after {
             Some(after) => after,
-            None => outbox::place_before(&conn, earlier(now, LOOK_BACK)).await?,
+            None => sent::place_before(&conn, self.lane, earlier(now, LOOK_BACK)).await?,
         };
         self.after = Some(after);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let from = self.at.take().unwrap_or(after);
-        let messages = outbox::progress(&conn, self.outbox.lane, from, limit).await?;
+        let messages = sent::progress(&conn, self.lane, from, limit).await?;
         let (full, due) =
             (i64::try_from(messages.len()).is_ok_and(|found| found == limit), self.due(now));
         let states = states(&conn, &self.duties, &messages, due).await?;
@@ -123,7 +124,7 @@ impl Recovery {
     /// When PostgreSQL is away.
     pub async fn send_again(&mut self, missing: &[Missing]) -> Result<u64, DbError> {
         let now = self.outbox.clock.now();
-        let most = match self.outbox.lane {
+        let most = match self.lane {
             Lane::Mail => AGAIN_MAX,
             Lane::Bus => AGAIN_ON_BUS_MAX,
         };
@@ -133,7 +134,7 @@ impl Recovery {
         let conn = self.outbox.db.get().await?;
         if !hopeless.is_empty() {
             let attempts = most.saturating_add(1);
-            let given_up = outbox::find(&conn, &hopeless).await?;
+            let given_up = sent::find(&conn, self.lane, &hopeless).await?;
             let letters: Vec<_> = given_up
                 .iter()
                 .map(|message| self.outbox.letter(message, GONE, attempts, now))
@@ -143,12 +144,12 @@ impl Recovery {
         if lost.is_empty() {
             return Ok(0);
         }
-        let sent = outbox::unsend(&conn, &lost, self.due(now)).await?;
+        let again = sent::unsend(&conn, self.lane, &lost, self.due(now)).await?;
         for seq in lost {
             let times = self.again.entry(seq).or_default();
             *times = times.saturating_add(1);
         }
-        Ok(sent)
+        Ok(again)
     }
 
     /// What was sent before ought to have arrived by now.
@@ -168,13 +169,12 @@ async fn states(
 ) -> Result<Vec<State>, DbError> {
     // What nobody has to deal with is done once it was sent.
     let start = |message: &Progress| {
-        let over = !message.ours || message.sent_at.or(message.dead_at).is_some();
+        let over = message.sent_at.or(message.dead_at).is_some();
         if over && message.created_at <= due { State::Done } else { State::Underway }
     };
     let mut states: Vec<State> = messages.iter().map(start).collect();
     for (service, kinds) in duties {
-        let concerned =
-            |message: &Progress| message.ours && kinds.is_none_or(|all| asks(all, &message.kind));
+        let concerned = |message: &Progress| kinds.is_none_or(|all| asks(all, &message.kind));
         let keys: Vec<Key> = messages.iter().filter(|one| concerned(one)).flat_map(keys).collect();
         let entries = inbox::find(conn, *service, &keys.iter().collect::<Vec<_>>()).await?;
         let known: HashMap<&str, &Entry> =
@@ -267,7 +267,6 @@ mod tests {
             created_at: at(10),
             sent_at: Some(at(11)),
             dead_at: None,
-            ours: true,
         };
         let of = |message: &Progress, entry: Option<&Entry>, due| state(message, entry, at(due));
         assert!(of(&sent, None, 9) == State::Underway, "others may be written before it");

@@ -104,7 +104,6 @@ impl DeadLetters {
             correlation_id: correlation_id(&letter, origin),
             traceparent: letter.traceparent.clone(),
             created_at: self.clock.now(),
-            not_before: None,
             lane,
         };
         Ok(Ready { letter, message })

@@ -1,25 +1,28 @@
-//! Messages leave the outbox: claimed under a lease, published by somebody who knows the broker,
-//! and settled by what became of them. A message that the broker refuses is tried again with
-//! growing pauses and then goes to the dead letters; a broker that is away counts against nobody.
+//! Notifications leave the outbox: claimed under a lease, published by somebody who knows the
+//! broker, and settled by what became of them. A message that the broker refuses is tried again
+//! with growing pauses and then goes to the dead letters; a broker that is away counts against
+//! nobody. (What is for the bus leaves by `bus_line.rs`.)
 
 use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use super::{fingerprint, later};
 use crate::clock::{Clock, Ids};
 use crate::config::{self, Config};
 use crate::domain::dead_letter::{DeadLetter, RELAY};
 use crate::domain::ids::DeadLetterId;
-use crate::domain::message::{self, Lane};
+use crate::domain::message;
 use crate::domain::processing::backoff_ms;
-pub use crate::postgres::outbox::Claimed;
 use crate::postgres::outbox::{self, Failure};
+pub use crate::postgres::outbox::{Claimed, Stored};
 use crate::postgres::{Db, DbError, dead_letter};
 
 /// Longest pause before a refused message is tried again.
 const PAUSE_MAX_MS: u64 = 300_000;
 
 /// How long what a broker did not take, while it took others, lets those behind it pass.
-const PASSED_OVER_MS: u64 = 2000;
+pub(super) const PASSED_OVER_MS: u64 = 2000;
 
 /// What became of a message, as far as the outbox cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,10 +46,19 @@ pub struct Settled {
     pub dead: u64,
 }
 
-/// The outbox as its relay sees it.
+/// What a refusal comes to.
+pub(super) struct Verdict {
+    /// Failed publications, this one among them.
+    pub attempts: i32,
+    /// When to try again, unless it was given up.
+    pub next_attempt_at: Option<Timestamp>,
+    /// The letter that it becomes when it is given up.
+    pub letter: Option<DeadLetter>,
+}
+
+/// The outbox as those see it who send what is in it.
 #[derive(Clone)]
 pub struct Outbox {
-    pub(super) lane: Lane,
     pub(super) db: Db,
     pub(super) clock: Clock,
     ids: Ids,
@@ -54,13 +66,17 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// A lane of the outbox in this database.
-    pub fn new(lane: Lane, db: Db, clock: Clock, ids: Ids, config: Arc<Config>) -> Self {
-        Self { lane, db, clock, ids, config }
+    /// The outbox of this database.
+    pub fn new(db: Db, clock: Clock, ids: Ids, config: Arc<Config>) -> Self {
+        Self { db, clock, ids, config }
     }
 
     pub(super) fn settings(&self) -> &config::Relay {
         &self.config.relay
+    }
+
+    pub(super) fn bus_lease_ms(&self) -> u64 {
+        self.config.bus.stream_lease_ms
     }
 
     /// Claims up to `limit` messages that are due, in their order.
@@ -71,13 +87,13 @@ impl Outbox {
         let now = self.clock.now();
         let lease_until = later(now, self.settings().lease_ms);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        outbox::claim(&self.db, self.lane, now, lease_until, limit).await
+        outbox::claim(&self.db, now, lease_until, limit).await
     }
 
     /// Makes publications that failed due at once: whoever starts tries them again (S2.53). While
     /// PostgreSQL is away they wait for their time.
     pub async fn hurry(&self) {
-        let hurried = async { outbox::hurry(&*self.db.get().await?, self.lane).await };
+        let hurried = async { outbox::hurry(&*self.db.get().await?).await };
         if let Err(error) = hurried.await {
             let error = format!("{:#}", anyhow::Error::from(error));
             tracing::warn!(error, "failures wait for their time");
@@ -134,25 +150,18 @@ impl Outbox {
     /// Notes refusals; those that were the last go to the dead letters in the same transaction.
     async fn refuse(&self, refused: &[(&Claimed, &str)]) -> Result<(u64, u64), DbError> {
         let now = self.clock.now();
-        let relay = self.settings();
         let mut failures = Vec::with_capacity(refused.len());
         let mut letters = Vec::new();
-        for (message, why) in refused {
-            let attempts = u32::try_from(message.attempts).unwrap_or(0).saturating_add(1);
-            let dead = attempts >= relay.attempts_max;
-            let pause = backoff_ms(attempts, relay.retry_delay_ms, PAUSE_MAX_MS, |below| {
-                self.ids.jitter(below)
-            });
+        for (claimed, why) in refused {
+            let verdict = self.judge(&claimed.message, why, now);
             failures.push(Failure {
-                seq: message.seq,
-                fence: message.fence,
+                seq: claimed.message.seq,
+                fence: claimed.fence,
                 error: (*why).to_owned(),
-                next_attempt_at: (!dead).then(|| later(now, pause)),
-                dead_at: dead.then_some(now),
+                next_attempt_at: verdict.next_attempt_at,
+                dead_at: verdict.letter.is_some().then_some(now),
             });
-            if dead {
-                letters.push((message.seq, self.letter(message, why, attempts, now)));
-            }
+            letters.extend(verdict.letter.map(|letter| (claimed.message.seq, letter)));
         }
         let tx = self.db.begin().await?;
         let ours = outbox::fail(&tx, &failures, now).await?;
@@ -165,12 +174,27 @@ impl Outbox {
         Ok((noted.saturating_sub(dead), dead))
     }
 
+    /// What becomes of a message that was refused once more.
+    pub(super) fn judge(&self, message: &Stored, why: &str, now: Timestamp) -> Verdict {
+        let relay = self.settings();
+        let attempts = u32::try_from(message.attempts).unwrap_or(0).saturating_add(1);
+        let dead = attempts >= relay.attempts_max;
+        let pause = backoff_ms(attempts, relay.retry_delay_ms, PAUSE_MAX_MS, |below| {
+            self.ids.jitter(below)
+        });
+        Verdict {
+            attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
+            next_attempt_at: (!dead).then(|| later(now, pause)),
+            letter: dead.then(|| self.letter(message, why, attempts, now)),
+        }
+    }
+
     pub(super) fn letter(
         &self,
-        message: &Claimed,
+        message: &Stored,
         why: &str,
         attempts: u32,
-        now: jiff::Timestamp,
+        now: Timestamp,
     ) -> DeadLetter {
         DeadLetter {
             id: DeadLetterId(self.ids.uuid()),

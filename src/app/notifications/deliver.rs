@@ -214,7 +214,6 @@ impl Rest<'_> {
             correlation_id: correlation_id.unwrap_or_else(|| self.origin_id.to_string()),
             traceparent: self.received.traceparent.clone(),
             created_at: caused_at(self.received, now),
-            not_before: None,
             lane: Lane::Mail,
         }
     }

@@ -22,6 +22,7 @@ use crate::actors::bus_relay::BusRelay;
 use crate::actors::pace::Pace;
 use crate::actors::{Actor as _, Next};
 use crate::app::App;
+use crate::app::messages::bus_line::BusLine;
 use crate::app::messages::handle::{Handled, Handler, Message, Trouble};
 use crate::app::messages::parcels::Parcels;
 use crate::app::messages::relay::Outbox;
@@ -32,9 +33,8 @@ use crate::cli::hammer::load::quantile;
 use crate::clock::Ids;
 use crate::config::Provider;
 use crate::domain::ids::MessageId;
-use crate::domain::message::Lane;
 use crate::domain::processing::ServiceContext;
-use crate::postgres::{Conn, migrate, rehearsal};
+use crate::postgres::{Conn, Db, migrate, rehearsal};
 use crate::server;
 
 /// Consumed at least this share of what `psql` inserts.
@@ -116,17 +116,17 @@ async fn parts(bench: &Bench, provider: Provider) -> anyhow::Result<Parts> {
     rehearsal::create_effects(&*app.db.get().await?).await?;
     let effects = Effects::default();
     let handler: Arc<dyn Handler> = Arc::new(effects.clone());
-    let (db, config) = (app.db.clone(), Arc::clone(&app.config));
+    let (db, config) = (Db::by_key(&app.config.postgres, 2)?, Arc::clone(&app.config));
     let parcels = Parcels::new(app.registry.clone(), &[Arc::clone(&handler)]);
-    let outbox = Outbox::new(Lane::Bus, db.clone(), app.clock.clone(), app.ids, config);
+    let outbox = Outbox::new(db.clone(), app.clock.clone(), app.ids, config);
+    let line = BusLine::new(outbox, app.ids.uuid());
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
     let batch_max = usize::try_from(app.config.relay.batch_max)?;
     let relay = BusRelay::new(
-        outbox,
+        line,
         parcels,
         (Arc::clone(&app.bus), None),
-        pace,
-        batch_max,
+        (pace, batch_max),
         app.spans.clone(),
     )
     .await?;

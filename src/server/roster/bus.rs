@@ -11,6 +11,7 @@ use crate::actors::bus_relay::BusRelay;
 use crate::actors::pace::Pace;
 use crate::actors::supervisor::Supervisor;
 use crate::app::App;
+use crate::app::messages::bus_line::BusLine;
 use crate::app::messages::handle::{self, Handling};
 use crate::app::messages::parcels::Parcels;
 use crate::app::messages::recover::{Duty, Recovery};
@@ -51,14 +52,12 @@ fn relay(
     let (app, db, parcels) = (app.clone(), db.clone(), parcels.clone());
     let tick = Duration::from_millis(app.config.relay.tick_ms);
     let duty = duty("bus-relay", Phase::Relay, app.wakes.bus_relay.clone(), tick);
+    let batch_max = usize::try_from(app.config.relay.batch_max).unwrap_or(usize::MAX);
+    let holder = app.ids.uuid();
     supervisor.spawn(duty, move || {
-        let (app, parcels, buses, pace) =
-            (app.clone(), parcels.clone(), buses.clone(), pace.clone());
-        let outbox = outbox(&app, &db);
-        async move {
-            let batch_max = usize::try_from(app.config.relay.batch_max).unwrap_or(usize::MAX);
-            BusRelay::new(outbox, parcels, buses, pace, batch_max, app.spans.clone()).await
-        }
+        let line = BusLine::new(outbox(&app, &db), holder);
+        let (parcels, buses, pace) = (parcels.clone(), buses.clone(), (pace.clone(), batch_max));
+        BusRelay::new(line, parcels, buses, pace, app.spans.clone())
     });
     Ok(())
 }
@@ -74,7 +73,7 @@ fn keeper(
     let duties: Vec<Duty> = handlers.iter().map(|one| (one.service(), Some(one.kinds()))).collect();
     let (app, db, parcels) = (app.clone(), db.clone(), parcels.clone());
     supervisor.spawn(duty("bus-keeper", Phase::Workers, Wake::default(), SWEEP), move || {
-        let recovery = Recovery::new(outbox(&app, &db), duties.clone());
+        let recovery = Recovery::new(Lane::Bus, outbox(&app, &db), duties.clone());
         let (bus, relay) = (Arc::clone(&app.bus), app.wakes.bus_relay.clone());
         let upkeep = (relay, app.signals.clone(), app.config.bus.max_length);
         let keeper =
@@ -102,5 +101,5 @@ fn consumer(supervisor: &Supervisor, app: &App, db: &Db, handler: Handling) {
 
 fn outbox(app: &App, db: &Db) -> Outbox {
     let (clock, config) = (app.clock.clone(), Arc::clone(&app.config));
-    Outbox::new(Lane::Bus, db.clone(), clock, app.ids, config)
+    Outbox::new(db.clone(), clock, app.ids, config)
 }

@@ -100,8 +100,8 @@ pub fn followed(organization: Uuid, user: Uuid) -> Message {
 
 /// What lies in the outbox for the bus, as messages.
 pub async fn told(server: &TestServer) -> Vec<Message> {
-    let rows = "SELECT id, type, payload::text, created_at, correlation_id FROM outbox
-        WHERE lane = 'bus' ORDER BY seq";
+    let rows = "SELECT id, type, payload::text, created_at, correlation_id
+        FROM bus_outbox ORDER BY seq";
     let kinds = [
         "interest.changed",
         "event.rated",

@@ -211,7 +211,8 @@ impl TestServer {
         let tables = "SELECT table_name::text FROM information_schema.tables
             WHERE table_schema = 'public' AND table_type = 'BASE TABLE'
               AND table_name NOT IN ('notifications', 'processed_events', 'redis_epoch',
-                                     'stream_leases')
+                                     'stream_leases', 'bus_relay', 'bus_stragglers',
+                                     'bus_publications')
               AND table_name NOT LIKE 'message_log%'
             ORDER BY 1";
         let mut state = Vec::new();

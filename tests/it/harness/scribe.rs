@@ -238,16 +238,17 @@ pub fn all(key: Uuid, numbers: std::ops::RangeInclusive<i64>) -> Vec<Envelope> {
 pub async fn relay(world: &World) {
     use happening::actors::bus_relay::BusRelay;
     use happening::actors::pace::Pace;
+    use happening::app::messages::bus_line::BusLine;
     use happening::app::messages::relay::Outbox;
-    use happening::domain::message::Lane;
     let app = &world.app;
     let (clock, config) = (app.clock.clone(), Arc::clone(&app.config));
-    let outbox = Outbox::new(Lane::Bus, app.db.clone(), clock, app.ids, config);
+    let outbox = Outbox::new(app.db.clone(), clock, app.ids, config);
+    let line = BusLine::new(outbox, app.ids.uuid());
     let handler: Arc<dyn Handler> = world.scribe.clone();
     let parcels = Parcels::new(app.registry.clone(), &[handler]);
     let pace = Pace::new(app.wakes.busy.clone(), app.clock.clone(), 0);
     let buses = (Arc::clone(&app.bus), None);
-    let mut relay =
-        BusRelay::new(outbox, parcels, buses, pace, 500, Spans::default()).await.unwrap();
+    let relay = BusRelay::new(line, parcels, buses, (pace, 500), Spans::default());
+    let mut relay = relay.await.unwrap();
     while relay.step().await.unwrap() == Next::Again {}
 }
