@@ -250,8 +250,8 @@ pub async fn begin(db: &Db) -> Result<Tx, DbError> {
 }
 
 /// Moves the cursor to where `held` says, and keeps the log until `lease_until` or lets it go.
-/// Answers whether stragglers are left, or `None` when somebody else has taken it: then nothing of
-/// what became of the batch may be written.
+/// Answers whether there were stragglers, or `None` when somebody else has taken it: then nothing
+/// of what became of the batch may be written.
 ///
 /// # Errors
 /// When PostgreSQL is away.

@@ -23,6 +23,7 @@ mod bad_input;
 mod bookings;
 mod bus;
 mod bus_letters;
+mod bus_log;
 mod bus_versions;
 mod config;
 mod dead_letters;

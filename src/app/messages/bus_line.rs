@@ -184,8 +184,6 @@ impl BusLine {
         outcome.aside.extend(behind.iter().map(straggler));
 
         let tx = bus_relay::begin(&self.outbox.db).await?;
-        bus_relay::write(&tx, &outcome, now).await?;
-        dead_letter::save(&tx, &letters).await?;
         let lease_until = full.then(|| later(now, self.outbox.bus_lease_ms()));
         let moved = bus_relay::advance(&tx, self.holder, &then, lease_until).await?;
         let Some(stragglers) = moved else {
@@ -193,10 +191,13 @@ impl BusLine {
             tracing::warn!("another relay has taken the log of the bus over");
             return Ok(Settled::default());
         };
+        bus_relay::write(&tx, &outcome, now).await?;
+        dead_letter::save(&tx, &letters).await?;
         tx.commit().await?;
-        self.held = full.then_some(Held { stragglers, ..then });
+        let went_aside = !outcome.aside.is_empty();
+        self.held = full.then_some(Held { stragglers: stragglers || went_aside, ..then });
         // Who went aside just now is not known to what was read before.
-        self.ahead = ahead.filter(|_| full && outcome.aside.is_empty());
+        self.ahead = ahead.filter(|_| full && !went_aside);
         Ok(settled)
     }
 

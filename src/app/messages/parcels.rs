@@ -1,11 +1,10 @@
 //! How messages of the outbox are packed for the bus, and which streams and groups there are.
 
 use jiff::Timestamp;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::handle::{Handling, asks};
-use super::registry::{Registry, partition_key};
+use super::registry::{Registry, partition_key_of};
 use super::relay::Stored;
 use crate::bus::envelope::{Envelope, SOURCE};
 use crate::bus::{BusError, EventBus, Outgoing, Stream};
@@ -79,8 +78,8 @@ impl Parcels {
     /// What goes out for a message. Consumers see to it that it makes sense.
     pub fn pack(&self, message: &Stored) -> Outgoing {
         let kind = self.registry.find(&message.kind);
-        let data: Value = serde_json::from_str(&message.payload).unwrap_or_default();
-        let key = kind.map(|kind| partition_key(kind, &data)).filter(|key| !key.is_empty());
+        let key = kind.map(|kind| partition_key_of(kind, &message.payload));
+        let key = key.filter(|key| !key.is_empty());
         // PostgreSQL has checked that it is JSON.
         let data: &RawValue = serde_json::from_str(&message.payload).unwrap_or(RawValue::NULL);
         let shard = kind.map_or(0, |kind| kind.shard_of(key.as_deref().unwrap_or_default()));

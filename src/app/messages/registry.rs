@@ -2,12 +2,14 @@
 //! it is published and again when it is consumed, whoever put it there; older versions are lifted
 //! to the current one step by step; fields that are nobody's business are sealed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::seal::{Keyring, is_sealed};
 use crate::app::{Error, Result};
@@ -300,6 +302,21 @@ pub fn partition_key(kind: &StreamType, data: &Value) -> String {
         Some(Value::String(key)) => key.clone(),
         Some(other) => other.to_string(),
         None => String::new(),
+    }
+}
+
+/// The same of data that is still text: members beside the one that is meant are passed over.
+pub fn partition_key_of(kind: &StreamType, data: &str) -> String {
+    let name = kind.partition_key.strip_prefix('/').filter(|name| !name.contains(['/', '~']));
+    let Some(name) = name else {
+        let data: Value = serde_json::from_str(data).unwrap_or_default();
+        return partition_key(kind, &data);
+    };
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(data).unwrap_or_default();
+    match members.get(name).map(|member| serde_json::from_str(member.get())) {
+        Some(Ok(Value::String(key))) => key,
+        Some(Ok(other)) => other.to_string(),
+        Some(Err(_)) | None => String::new(),
     }
 }
 

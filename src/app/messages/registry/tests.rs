@@ -250,3 +250,25 @@ fn a_version_without_an_upcast_is_found_at_the_start() {
     let error = Registry::of(&[SEATED], &LIFTS[..1], keys(), DATA_MAX).err().unwrap();
     assert!(error.to_string().contains("/schemas/guest.seated/2 has no upcast"), "{error}");
 }
+
+#[test]
+fn the_key_of_text_is_the_key_of_what_it_says() {
+    let places = ["/eventId", "/n", "/none", "/a/b", "/a~1b", "/text"];
+    for text in [
+        &interest().to_string(),
+        r#"{"n": 7, "a": {"b": "deep"}, "a/b": true, "text": "\u00e4 \"x\"", "n": null}"#,
+        r#" {"eventId":"one","eventId":"two"} "#,
+        "[]",
+        "null",
+    ] {
+        let data: Value = serde_json::from_str(text).unwrap();
+        for place in places {
+            let kind = StreamType { partition_key: place, ..SEATED };
+            assert_eq!(
+                partition_key_of(&kind, text),
+                partition_key(&kind, &data),
+                "{place} {text}"
+            );
+        }
+    }
+}
