@@ -240,7 +240,7 @@ async fn read(conn: &Conn, held: &Held, limit: usize, now: Timestamp) -> Result<
     let due =
         if held.stragglers { bus_relay::due(conn, now, rows(share)).await? } else { Vec::new() };
     let room = limit.saturating_sub(due.len());
-    let fresh = bus_relay::fresh(conn, held.read_to, rows(room)).await?;
+    let mut fresh = bus_relay::fresh(conn, held.read_to, rows(room)).await?;
     let mut full = fresh.len() == room || due.len() == share;
     let mut gaps = held.gaps.clone();
     let mut late = Vec::new();
@@ -251,7 +251,9 @@ async fn read(conn: &Conn, held: &Held, limit: usize, now: Timestamp) -> Result<
             gaps.fill(message.seq);
         }
         if late.len() == share {
+            // There may be more of it, and it goes before what is new.
             full = true;
+            fresh.clear();
         } else {
             gaps.close(found.settled, found.next);
         }
