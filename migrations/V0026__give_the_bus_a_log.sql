@@ -33,7 +33,8 @@ CREATE TABLE bus_relay (
 INSERT INTO bus_relay DEFAULT VALUES;
 
 -- What the cursor has passed and that goes its own way: refused and tried again, waiting behind
--- one of its aggregate, committed late, lost by the broker and sent once more. Never many.
+-- one of its aggregate, committed late, lost by the broker and sent once more. Few, but for what
+-- moves here below.
 CREATE TABLE bus_stragglers (
     seq             bigint PRIMARY KEY,
     aggregate_id    uuid NOT NULL,
@@ -93,6 +94,8 @@ CREATE VIEW bus_messages AS
 -- Those who are replaced by this release may still write to the old place.
 CREATE FUNCTION outbox_to_bus() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- Before a place is drawn: see postgres/bus_outbox.rs.
+    PERFORM pg_current_xact_id();
     INSERT INTO bus_outbox (id, aggregate_id, type, schema_version, payload, correlation_id,
                             traceparent, created_at)
     VALUES (NEW.id, NEW.aggregate_id, NEW.type, NEW.schema_version, NEW.payload,
@@ -102,8 +105,13 @@ END $$;
 CREATE TRIGGER outbox_to_bus BEFORE INSERT ON outbox FOR EACH ROW WHEN (NEW.lane = 'bus')
     EXECUTE FUNCTION outbox_to_bus();
 
--- What is there moves, each as far as it was: the cursor has passed all of it.
-WITH moved AS (DELETE FROM outbox WHERE lane = 'bus' RETURNING *),
+-- What may be sent, or sent once more, moves, each as far as it was: the cursor has passed all of
+-- it. (Older ones stay until they are forgotten: writers wait for this.)
+WITH moved AS (
+    DELETE FROM outbox
+    WHERE lane = 'bus' AND ((sent_at IS NULL AND dead_at IS NULL)
+                            OR created_at > now() - interval '13 hours')
+    RETURNING *),
 kept AS (
     INSERT INTO bus_outbox (seq, id, aggregate_id, type, schema_version, payload, correlation_id,
                             traceparent, created_at)
@@ -116,6 +124,9 @@ INSERT INTO bus_stragglers
 SELECT seq, aggregate_id, attempts, next_attempt_at, last_error, failed_at, sent_at, position,
        dead_at
 FROM moved;
+-- Its publications are told from there now.
+DELETE FROM message_log l USING bus_outbox o
+WHERE l.message_id = o.id::text AND l.action = 'published' AND l.service = 'bus';
 UPDATE bus_relay SET read_to = coalesce((SELECT max(seq) FROM bus_outbox), 0);
 SELECT setval(pg_get_serial_sequence('bus_outbox', 'seq'),
               greatest((SELECT read_to FROM bus_relay), 1), (SELECT read_to > 0 FROM bus_relay));

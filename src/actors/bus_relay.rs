@@ -23,7 +23,7 @@ use crate::telemetry::spans::Spans;
 const ALSO_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How soon to look again when another relay has the log while something waits.
-const BUSY: Duration = Duration::from_millis(10);
+const BUSY: Duration = Duration::from_millis(20);
 
 /// The relay of the bus. In any number of processes there is one at a time; the others stand by.
 pub struct BusRelay {
@@ -127,7 +127,11 @@ impl BusRelay {
                 also.publish(&self.parcels, outgoing).await;
             }
         };
-        let (outcomes, (), ahead) = tokio::join!(ours, theirs, self.line.look_ahead(batch, limit));
+        let published = async { tokio::join!(ours, theirs, self.line.look_ahead(batch, limit)) };
+        let (outcomes, (), ahead) = tokio::select! {
+            done = published => done,
+            never = self.line.keep(batch) => match never {},
+        };
         let ahead = ahead.unwrap_or_else(|error| {
             let error = format!("{:#}", anyhow!(error));
             tracing::warn!(error, "the next batch is not read");

@@ -13,7 +13,7 @@ pub struct Gap {
     pub first: i64,
     /// The last of them.
     pub last: i64,
-    /// Whoever may still write there has a transaction id below this one.
+    /// Whoever may still write there has a transaction id below this one: it was drawn after them.
     pub horizon: i64,
 }
 
@@ -38,8 +38,8 @@ impl Gaps {
     }
 
     /// Moves the cursor from `after` over rows that were seen, in rising order, and remembers what
-    /// is missing between them; `horizon` is the next transaction's id, asked for no earlier than
-    /// the rows. Answers how many rows it may move over: all of them unless there are too many
+    /// is missing between them; `horizon` is a transaction id that was drawn after the rows were
+    /// seen. Answers how many rows it may move over: all of them unless there are too many
     /// gaps.
     pub fn pass(&mut self, after: i64, seen: impl IntoIterator<Item = i64>, horizon: i64) -> usize {
         let (mut last, mut passed) = (after, 0);
@@ -69,13 +69,11 @@ impl Gaps {
     }
 
     /// Forgets those where nothing can appear any more: all transactions below `settled` were over
-    /// when somebody last looked there. `next` is the next transaction's id: a horizon above it is
-    /// of another life of the database, which was restored.
+    /// when somebody last looked there. `next` is above the ids of all that are over, so horizons
+    /// are below it: those that are not are of another life of the database, which was restored,
+    /// and nobody of that life will write any more.
     pub fn close(&mut self, settled: i64, next: i64) {
-        self.0.retain(|gap| gap.horizon.min(next) > settled);
-        for gap in &mut self.0 {
-            gap.horizon = gap.horizon.min(next);
-        }
+        self.0.retain(|gap| settled < gap.horizon && gap.horizon < next);
     }
 }
 
@@ -108,12 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn horizons_of_another_life_come_down_to_this_one() {
-        let mut gaps = Gaps::new(vec![gap(3, 4, 1_000_000)]);
+    fn nobody_of_another_life_writes_any_more() {
+        let mut gaps = Gaps::new(vec![gap(3, 4, 1_000_000), gap(7, 7, 49)]);
         gaps.close(40, 50);
-        assert_eq!(gaps.0, [gap(3, 4, 50)]);
-        gaps.close(50, 60);
-        assert!(gaps.is_empty());
+        assert_eq!(gaps.0, [gap(7, 7, 49)]);
     }
 
     #[test]

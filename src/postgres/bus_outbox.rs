@@ -3,8 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::{Conn, DbError, Statements as _, sent};
-use crate::domain::message::Lane;
+use super::{Conn, DbError, Statements as _};
 
 /// Identity values follow the arrays' order, so within an aggregate `seq` is the order of facts.
 /// The transaction's id is drawn before the first of them: whoever finds a gap and waits until all
@@ -20,9 +19,11 @@ pub(super) const INSERT: &str = "INSERT INTO bus_outbox
                created_at)";
 const PRUNE: &str = "WITH old AS MATERIALIZED (
         SELECT o.seq FROM bus_outbox o LEFT JOIN bus_stragglers s ON s.seq = o.seq
-        WHERE o.seq <= $3 AND o.created_at < $1
+        WHERE o.seq <= (SELECT max(last_seq) FROM bus_publications WHERE at < $1)
           AND (s.seq IS NULL OR s.sent_at < $1 OR s.dead_at < $1)
-          AND NOT EXISTS (SELECT FROM bus_unsent u WHERE u.seq = o.seq)
+          AND NOT EXISTS (SELECT FROM bus_relay r
+              CROSS JOIN LATERAL unnest(r.gap_firsts, r.gap_lasts) AS g (first, last)
+              WHERE o.seq BETWEEN g.first AND g.last)
         ORDER BY o.seq LIMIT $2),
     stragglers AS (
         DELETE FROM bus_stragglers WHERE seq = ANY (ARRAY(SELECT seq FROM old)))
@@ -37,8 +38,7 @@ const PRUNE_PUBLICATIONS: &str = "DELETE FROM bus_publications WHERE last_seq = 
 /// # Errors
 /// When PostgreSQL is away.
 pub async fn prune(conn: &Conn, before: Timestamp, limit: i64) -> Result<u64, DbError> {
-    let place = sent::place_before(conn, Lane::Bus, before).await?;
-    let gone = conn.run(PRUNE, &[&before, &limit, &place]).await?;
+    let gone = conn.run(PRUNE, &[&before, &limit]).await?;
     conn.run(PRUNE_PUBLICATIONS, &[&limit]).await?;
     Ok(gone)
 }

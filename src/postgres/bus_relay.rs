@@ -10,13 +10,17 @@ use crate::domain::gaps::{Gap, Gaps};
 
 /// Takes the log if it is free and there is something to do; otherwise says whether somebody else
 /// has it while something waits.
+///
+/// What is there of stragglers is of the moment when the statement began. Whoever had the log then
+/// may have written some while it waited for the row: so the answer is yes unless it was free.
 const TAKE: &str = "WITH work AS MATERIALIZED (
         SELECT (SELECT o.seq FROM bus_outbox o WHERE o.seq > r.read_to ORDER BY o.seq LIMIT 1)
                     IS NOT NULL
                 OR cardinality(r.gap_firsts) > 0
                 OR EXISTS (SELECT FROM bus_stragglers s WHERE s.sent_at IS NULL
                     AND s.dead_at IS NULL AND (s.due_at IS NULL OR s.due_at <= $2)) AS waits,
-               r.holder <> $1 AND r.lease_until > $2 AS taken
+               r.holder <> $1 AND r.lease_until > $2 AS taken,
+               CASE WHEN r.holder IS NULL THEN r.fence END AS free
         FROM bus_relay r),
     mine AS (
         UPDATE bus_relay SET holder = $1, lease_until = $3, fence = fence + 1
@@ -24,16 +28,21 @@ const TAKE: &str = "WITH work AS MATERIALIZED (
           AND (holder IS NULL OR holder = $1 OR lease_until <= $2)
         RETURNING fence, read_to, gap_firsts, gap_lasts, gap_horizons)
     SELECT mine.*, work.waits AND work.taken AS busy,
-           EXISTS (SELECT FROM bus_stragglers s
-               WHERE s.sent_at IS NULL AND s.dead_at IS NULL) AS stragglers
+           work.free IS NULL OR mine.fence <> work.free + 1
+               OR EXISTS (SELECT FROM bus_stragglers s
+                   WHERE s.sent_at IS NULL AND s.dead_at IS NULL) AS stragglers
     FROM work LEFT JOIN mine ON true";
+const KEEP: &str = "UPDATE bus_relay SET lease_until = $3 WHERE holder = $1 AND fence = $2";
 const LET_GO: &str = "UPDATE bus_relay SET holder = NULL, lease_until = NULL
     WHERE holder = $1 AND fence = $2";
-/// Not those behind one of their aggregate that has to wait.
+/// Not those behind one of their aggregate that has to wait; and of many only the first are looked
+/// at, or a stream that is in trouble for hours would make each look at them longer.
 const DUE: &str = "SELECT o.seq, o.id, o.aggregate_id, o.type, o.schema_version,
         o.payload::text AS payload, o.correlation_id, o.traceparent, o.created_at, s.attempts
-    FROM bus_stragglers s JOIN bus_outbox o ON o.seq = s.seq
-    WHERE s.sent_at IS NULL AND s.dead_at IS NULL AND (s.due_at IS NULL OR s.due_at <= $1)
+    FROM (SELECT seq, aggregate_id, attempts, due_at FROM bus_stragglers
+          WHERE sent_at IS NULL AND dead_at IS NULL ORDER BY seq LIMIT 10000) s
+    JOIN bus_outbox o ON o.seq = s.seq
+    WHERE (s.due_at IS NULL OR s.due_at <= $1)
       AND (SELECT true FROM bus_stragglers e
            WHERE e.aggregate_id = s.aggregate_id AND e.seq < s.seq
              AND e.sent_at IS NULL AND e.dead_at IS NULL AND e.due_at > $1 LIMIT 1) IS NULL
@@ -42,19 +51,27 @@ const FRESH: &str = "SELECT seq, id, aggregate_id, type, schema_version, payload
         correlation_id, traceparent, created_at, 0 AS attempts
     FROM bus_outbox WHERE seq > $1 ORDER BY seq LIMIT $2";
 /// The aggregates of which something waits, besides what is being sent.
-const WAITING: &str = "SELECT DISTINCT aggregate_id FROM bus_stragglers
-    WHERE aggregate_id = ANY ($1) AND seq <> ALL ($2) AND sent_at IS NULL AND dead_at IS NULL";
-const HORIZON: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS horizon";
-/// What has appeared in gaps, and up to where all transactions were over when it was looked at.
+const WAITING: &str = "SELECT k.aggregate_id FROM unnest($1::uuid[]) AS k (aggregate_id)
+    WHERE (SELECT true FROM bus_stragglers s
+           WHERE s.aggregate_id = k.aggregate_id AND s.seq <> ALL ($2)
+             AND s.sent_at IS NULL AND s.dead_at IS NULL LIMIT 1)";
+/// A new id is above all that were drawn before. (A snapshot's xmax is not: it is above those only
+/// that are over.)
+const HORIZON: &str = "SELECT pg_current_xact_id()::text::bigint AS horizon";
+/// What has appeared in gaps, up to where all transactions were over when it was looked at, and an
+/// id that none had that is over.
 const LATE: &str = "SELECT x.settled, x.next, o.*
     FROM (SELECT pg_snapshot_xmin(s)::text::bigint AS settled,
                  pg_snapshot_xmax(s)::text::bigint AS next
           FROM pg_current_snapshot() AS s) x
     LEFT JOIN (
-        SELECT l.seq, l.id, l.aggregate_id, l.type, l.schema_version, l.payload::text AS payload,
-               l.correlation_id, l.traceparent, l.created_at, 0 AS attempts
-        FROM unnest($1::bigint[], $2::bigint[]) AS g (first, last)
-        JOIN bus_outbox l ON l.seq BETWEEN g.first AND g.last
+        SELECT l.* FROM unnest($1::bigint[], $2::bigint[]) AS g (first, last)
+        CROSS JOIN LATERAL (
+            SELECT b.seq, b.id, b.aggregate_id, b.type, b.schema_version,
+                   b.payload::text AS payload, b.correlation_id, b.traceparent, b.created_at,
+                   0 AS attempts
+            FROM bus_outbox b WHERE b.seq BETWEEN g.first AND g.last
+            ORDER BY b.seq LIMIT $3) l
         ORDER BY l.seq LIMIT $3) o ON true";
 const MOVE: &str = "UPDATE bus_relay SET read_to = $3, gap_firsts = $4, gap_lasts = $5,
         gap_horizons = $6, lease_until = $7, holder = CASE WHEN $7::timestamptz IS NULL
@@ -112,7 +129,7 @@ pub struct Late {
     pub messages: Vec<Stored>,
     /// All transactions with ids below this one were over.
     pub settled: i64,
-    /// The next transaction's id.
+    /// No transaction with this id or a higher one was over.
     pub next: i64,
 }
 
@@ -173,6 +190,19 @@ pub async fn take(
     }))
 }
 
+/// Keeps the log until then, if one still has it.
+///
+/// # Errors
+/// When PostgreSQL is away.
+pub async fn keep(
+    conn: &Conn,
+    holder: Uuid,
+    fence: i64,
+    lease_until: Timestamp,
+) -> Result<(), DbError> {
+    conn.run(KEEP, &[&holder, &fence, &lease_until]).await.map(drop)
+}
+
 /// Lets the log go.
 ///
 /// # Errors
@@ -210,7 +240,7 @@ pub async fn waiting(
     rows.iter().map(|row| Ok(row.try_get("aggregate_id")?)).collect()
 }
 
-/// The id of the next transaction.
+/// A transaction id above all that were drawn before.
 ///
 /// # Errors
 /// When PostgreSQL is away.

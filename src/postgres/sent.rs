@@ -24,7 +24,7 @@ const MAIL: Way = Way {
         (SELECT seq FROM outbox ORDER BY seq DESC LIMIT 1) AS last",
     made_from: "SELECT created_at FROM outbox WHERE seq >= $1 ORDER BY seq LIMIT 1",
     after: "SELECT seq, id, type, created_at, sent_at, dead_at
-        FROM outbox WHERE seq > $1 ORDER BY seq LIMIT $2",
+        FROM outbox WHERE lane = 'mail' AND seq > $1 ORDER BY seq LIMIT $2",
     find: "SELECT seq, id, aggregate_id, type, payload::text AS payload, correlation_id,
             traceparent, created_at, attempts, schema_version
         FROM outbox WHERE seq = ANY ($1) ORDER BY seq",

@@ -9,7 +9,7 @@ use super::{Conn, DbError, Statements as _};
 
 /// Of both ways; ids rise with time.
 const MESSAGES: &str = "SELECT * FROM ((
-        SELECT id, type, 'mail' AS lane, created_at, sent_at, dead_at, next_attempt_at, attempts,
+        SELECT id, type, lane, created_at, sent_at, dead_at, next_attempt_at, attempts,
                last_error, position, traceparent
         FROM outbox WHERE correlation_id = $1 ORDER BY seq LIMIT $2
     ) UNION ALL (

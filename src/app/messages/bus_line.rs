@@ -4,8 +4,11 @@
 //! against nobody, and moves nothing.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::later;
@@ -105,6 +108,7 @@ impl BusLine {
             }
         };
         let batch = read(&conn, &held, limit, now).await?;
+        drop(conn);
         if !batch.messages.is_empty() || !batch.behind.is_empty() {
             return Ok(Look::Batch(batch));
         }
@@ -115,6 +119,24 @@ impl BusLine {
             self.settle(batch, &[], None).await?;
         }
         Ok(Look::Idle)
+    }
+
+    /// Keeps the log while a batch is being published, however long that takes: whoever is given
+    /// up while the broker is slow would be followed by one who finds it as slow.
+    pub async fn keep(&self, batch: &Batch) -> Infallible {
+        let lease_ms = self.outbox.bus_lease_ms();
+        loop {
+            sleep(Duration::from_millis(lease_ms / 3)).await;
+            let until = later(self.outbox.clock.now(), lease_ms);
+            let kept = async {
+                let conn = self.outbox.db.get().await?;
+                bus_relay::keep(&conn, self.holder, batch.then.fence, until).await
+            };
+            if let Err(error) = kept.await {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(error, "the lease of the log of the bus is not renewed");
+            }
+        }
     }
 
     /// Reads what follows a batch while it is being published.
@@ -144,6 +166,7 @@ impl BusLine {
         ahead: Option<Batch>,
     ) -> Result<Settled, DbError> {
         let now = self.outbox.clock.now();
+        self.held = None;
         let Batch { messages, aside, behind, then, full } = batch;
         if !published.is_empty() && published.iter().all(|one| *one == Published::Unknown) {
             self.release(&then).await;
@@ -152,8 +175,8 @@ impl BusLine {
         let mut settled = Settled::default();
         let mut outcome = Outcome::default();
         let mut letters = Vec::new();
-        for (index, (message, published)) in messages.iter().zip(published).enumerate() {
-            match published {
+        for (index, message) in messages.iter().enumerate() {
+            match published.get(index).unwrap_or(&Published::Unknown) {
                 Published::Yes(position) if index >= aside => {
                     outcome.sent.push((message.seq, position.clone()));
                     settled.sent += 1;
@@ -163,7 +186,8 @@ impl BusLine {
                     outcome.aside.push(Straggler { sent, ..straggler(message) });
                     settled.sent += 1;
                 }
-                // A broker that takes others is there: it waits, or it would fill every batch.
+                // The broker is there, or it would not have said anything of others: this one
+                // waits, or it would fill every batch.
                 Published::Unknown => {
                     let due_at = Some(later(now, PASSED_OVER_MS));
                     outcome.aside.push(Straggler { due_at, ..straggler(message) });

@@ -27,8 +27,8 @@ use crate::wake::Wake;
 pub fn start(supervisor: &Supervisor, app: &App, pace: impl Fn() -> Pace) -> anyhow::Result<()> {
     let handlers = handle::all(app.ids);
     let parcels = app.parcels.clone();
-    // Each of them uses one connection at a time.
-    let db = Db::by_key(&app.config.postgres, handlers.len() + 2)?;
+    // Each of them uses one connection at a time; the relay also reads ahead and keeps its lease.
+    let db = Db::by_key(&app.config.postgres, handlers.len() + 4)?;
     relay(supervisor, app, &db, &parcels, pace())?;
     keeper(supervisor, app, &db, &parcels, &handlers, pace());
     for handler in handlers {
