@@ -19,7 +19,8 @@ pub(super) const INSERT: &str = "INSERT INTO bus_outbox
                created_at)";
 const PRUNE: &str = "WITH old AS MATERIALIZED (
         SELECT o.seq FROM bus_outbox o LEFT JOIN bus_stragglers s ON s.seq = o.seq
-        WHERE o.seq <= (SELECT max(last_seq) FROM bus_publications WHERE at < $1)
+        WHERE o.seq <= (SELECT last_seq FROM bus_publications WHERE at < $1
+                        ORDER BY at DESC LIMIT 1)
           AND (s.seq IS NULL OR s.sent_at < $1 OR s.dead_at < $1)
           AND NOT EXISTS (SELECT FROM bus_relay r
               CROSS JOIN LATERAL unnest(r.gap_firsts, r.gap_lasts) AS g (first, last)

@@ -1,7 +1,10 @@
 //! What has left the outbox, for those who look for what was lost behind it: the same questions of
 //! both ways.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
+use tokio_postgres::Row;
 
 use super::outbox::Stored;
 use super::{Conn, DbError, Statements as _};
@@ -35,8 +38,10 @@ const BUS: Way = Way {
     ends: "SELECT (SELECT seq FROM bus_outbox ORDER BY seq LIMIT 1) AS first,
         (SELECT seq FROM bus_outbox ORDER BY seq DESC LIMIT 1) AS last",
     made_from: "SELECT created_at FROM bus_outbox WHERE seq >= $1 ORDER BY seq LIMIT 1",
-    after: "SELECT seq, id, type, created_at, sent_at, dead_at
-        FROM bus_messages WHERE seq > $1 ORDER BY seq LIMIT $2",
+    after: "SELECT o.seq, o.id, o.type, o.created_at, s.sent_at, s.dead_at,
+            s.seq IS NOT NULL AS straggles
+        FROM bus_outbox o LEFT JOIN bus_stragglers s ON s.seq = o.seq
+        WHERE o.seq > $1 ORDER BY o.seq LIMIT $2",
     find: "SELECT seq, id, aggregate_id, type, payload::text AS payload, correlation_id,
             traceparent, created_at, attempts, schema_version
         FROM bus_messages WHERE seq = ANY ($1) ORDER BY seq",
@@ -46,6 +51,11 @@ const BUS: Way = Way {
         ON CONFLICT (seq) DO UPDATE SET sent_at = NULL, due_at = NULL
         WHERE s.sent_at <= $2 AND s.dead_at IS NULL",
 };
+
+/// The batches of the bus between two places; they do not overlap, and rise.
+const BATCHES: &str = "SELECT at, seqs FROM bus_publications
+    WHERE last_seq BETWEEN $1 AND coalesce((SELECT last_seq FROM bus_publications
+        WHERE last_seq >= $2 ORDER BY last_seq LIMIT 1), $2)";
 
 fn way(lane: Lane) -> Way {
     match lane {
@@ -110,18 +120,38 @@ pub async fn progress(
     limit: i64,
 ) -> Result<Vec<Progress>, DbError> {
     let rows = conn.rows(way(lane).after, &[&after, &limit]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Progress {
-                seq: row.try_get("seq")?,
-                id: MessageId(row.try_get("id")?),
-                kind: row.try_get("type")?,
-                created_at: row.try_get("created_at")?,
-                sent_at: row.try_get("sent_at")?,
-                dead_at: row.try_get("dead_at")?,
-            })
+    let progress = rows.iter().map(|row| {
+        Ok(Progress {
+            seq: row.try_get("seq")?,
+            id: MessageId(row.try_get("id")?),
+            kind: row.try_get("type")?,
+            created_at: row.try_get("created_at")?,
+            sent_at: row.try_get("sent_at")?,
+            dead_at: row.try_get("dead_at")?,
         })
-        .collect()
+    });
+    let mut progress = progress.collect::<Result<Vec<Progress>, DbError>>()?;
+    if lane == Lane::Bus {
+        add_batches(conn, &rows, &mut progress).await?;
+    }
+    Ok(progress)
+}
+
+/// When those were sent that did not go their own way. Whole batches are read, because to look each
+/// message up in its batch would unpack the batch for each.
+async fn add_batches(conn: &Conn, rows: &[Row], progress: &mut [Progress]) -> Result<(), DbError> {
+    let (Some(first), Some(last)) = (progress.first(), progress.last()) else { return Ok(()) };
+    let mut sent: HashMap<i64, Timestamp> = HashMap::new();
+    for batch in conn.rows(BATCHES, &[&first.seq, &last.seq]).await? {
+        let (at, seqs): (Timestamp, Vec<i64>) = (batch.try_get("at")?, batch.try_get("seqs")?);
+        sent.extend(seqs.into_iter().map(|seq| (seq, at)));
+    }
+    for (row, message) in rows.iter().zip(progress) {
+        if !row.try_get::<_, bool>("straggles")? {
+            message.sent_at = sent.get(&message.seq).copied();
+        }
+    }
+    Ok(())
 }
 
 /// The messages at those places, in full.

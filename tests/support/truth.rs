@@ -131,7 +131,8 @@ const UNTOLD: &str = "SELECT o.type || ' ' || o.id FROM outbox o
     GROUP BY o.id, o.type, o.payload->>'userId'
     HAVING count(n.id) <> 1 OR bool_or(n.user_id::text <> o.payload->>'userId') LIMIT 10";
 const UNSENT: &str = "SELECT o.type || ' ' || o.id || coalesce(' ' || o.last_error, '')
-    FROM outbox o WHERE lane = 'mail' AND sent_at IS NULL AND dead_at IS NULL LIMIT 10";
+    FROM outbox o WHERE lane = 'mail' AND sent_at IS NULL AND dead_at IS NULL
+    UNION ALL SELECT u.type || ' at ' || u.seq || ' of the bus' FROM bus_unsent u LIMIT 10";
 /// A person is never told the same thing twice, under whatever message id.
 const TWICE: &str = "SELECT n.type || ' of ' || n.booking_id FROM notifications n
     WHERE n.type IN ('booking_confirmed', 'booking_waitlisted', 'waitlist_promoted')
