@@ -171,15 +171,25 @@ impl BusRelay {
         self.bus.health().await.status == Status::Up
     }
 
-    fn note(&self, batch: &[Stored], outcomes: &[Result<Position, PublishError>]) {
-        for (message, outcome) in batch.iter().zip(outcomes) {
+    /// Tells of each message that the broker will not have. What it did not take is no fault of the
+    /// messages, and told once for all of them.
+    fn note(
+        &self,
+        batch: &[Stored],
+        outcomes: &[Result<Position, PublishError>],
+        published: &[Published],
+    ) {
+        for ((message, outcome), published) in batch.iter().zip(outcomes).zip(published) {
             match outcome {
                 Ok(at) => tracing::debug!(
                     r#type = message.kind, id = %message.id, position = %at, "published"
                 ),
-                Err(error) => tracing::error!(
+                Err(error) if matches!(published, Published::Refused(_)) => tracing::error!(
                     r#type = message.kind, id = %message.id, %error,
                     critical = self.parcels.is_critical(&message.kind), "not published"
+                ),
+                Err(error) => tracing::debug!(
+                    r#type = message.kind, id = %message.id, %error, "not taken"
                 ),
             }
         }
@@ -195,7 +205,7 @@ impl BusRelay {
         let trusted = !outcomes.iter().any(refused) || self.takes_messages().await;
         let published: Vec<Published> =
             outcomes.iter().map(|outcome| published(outcome, trusted)).collect();
-        self.note(&batch.messages, outcomes);
+        self.note(&batch.messages, outcomes, &published);
         let Settled { sent, failed, dead } = self.line.settle(batch, &published, ahead).await?;
         metrics::counter!("bus_published_total").increment(sent);
         metrics::counter!("bus_publish_failed_total").increment(failed);
@@ -205,7 +215,12 @@ impl BusRelay {
         });
         match away {
             // One stream of it is in trouble: the others go on.
-            Some(_) if sent > 0 => Ok(()),
+            Some(error) if sent > 0 => {
+                let unknown = published.iter().filter(|one| **one == Published::Unknown);
+                let messages = unknown.count();
+                tracing::warn!(messages, %error, "the bus did not take some: they are sent again");
+                Ok(())
+            }
             // Nothing counts against the messages; a new relay looks whether the bus is back.
             Some(error) => Err(anyhow!("messages could not be published: {error}")),
             None => Ok(()),

@@ -281,8 +281,11 @@ impl Shared {
             pipeline.add_command(command);
         }
         let answers = self.link.all(&mut pipeline).await;
-        let lost = answers.as_ref().err().map(|error| format!("{error:?}"));
-        let mut answers = answers.unwrap_or_default().into_iter();
+        let (answers, lost) = match answers {
+            Ok(answers) => (answers, None),
+            Err(error) => (Vec::new(), Some(format!("{:#}", anyhow::Error::from(error)))),
+        };
+        let mut answers = answers.into_iter();
         for (queue, count) in queues.iter_mut().zip(counts) {
             match (&lost, answers.next()) {
                 (None, Some(answer)) => queue.settle(count, answer, outcomes),
