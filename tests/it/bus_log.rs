@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use happening::app::forget;
 use happening::app::messages::bus_line::{Batch, BusLine, Look};
 use happening::app::messages::relay::{Outbox, Published, Settled};
 use happening::clock::{Clock, Ids};
@@ -302,6 +303,64 @@ async fn the_next_ones_are_read_ahead_unless_something_goes_aside() {
     assert!(drain(&mut line).await.is_empty());
     clock.advance(SignedDuration::from_mins(1));
     assert_eq!(drain(&mut line).await, [4, 5, 6, 7]);
+    server.finish().await;
+}
+
+/// Batches and stragglers are the log of publications as long as the log of messages is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publications_are_told_and_forgotten_after_their_days() {
+    let clock = clock();
+    let server = house(&clock).await;
+    let admin = server.admin().await;
+    let conn = server.app().db.get().await.unwrap();
+    let mut line = line(&server);
+    for number in 1..=3 {
+        write(&conn, Ids.uuid(), number).await;
+    }
+    let first = batch(&mut line).await;
+    let some = [Published::Yes(Some("1-1".into())), Published::Unknown, Published::Yes(None)];
+    line.settle(first, &some, None).await.unwrap();
+    clock.advance(SignedDuration::from_secs(5));
+    assert_eq!(drain(&mut line).await, [2]);
+    let lines = async |query: &str| {
+        let path = format!("/admin/audit?service=bus&{query}");
+        let list = server.call("GET", &path).bearer(&admin.token).send().await.expect(200);
+        list.items().clone()
+    };
+    let all = lines("action=message.published").await;
+    let places: Vec<&str> = all.iter().map(|line| line["detail"].as_str().unwrap_or("")).collect();
+    assert_eq!(places[0], "at-2", "what was sent last is told first");
+    let mut rest = places[1..].to_vec();
+    rest.sort_unstable();
+    assert_eq!(rest, ["", "1-1"]);
+    for line in &all {
+        let subject = line["subject"].as_str().unwrap();
+        assert_eq!(lines(&format!("subject={subject}")).await, [line.clone()]);
+    }
+    assert_eq!(lines("request_id=req").await, all);
+
+    let forget = async || {
+        let app = server.app();
+        while forget::some(&app.db, &app.clock, &app.config).await.unwrap() {}
+    };
+    let left = async || {
+        let rows =
+            "SELECT (SELECT count(*) FROM bus_outbox), (SELECT count(*) FROM bus_stragglers),
+            (SELECT count(*) FROM bus_publications)";
+        let row = &server.sql(rows).await[0];
+        [row.get::<_, i64>(0), row.get(1), row.get(2)]
+    };
+    // Of four, one is not sent when the days of the others are over.
+    write(&conn, Ids.uuid(), 4).await;
+    let last = batch(&mut line).await;
+    line.settle(last, &[Published::Refused("no room".into())], None).await.unwrap();
+    clock.advance(SignedDuration::from_hours(7 * 24 - 1));
+    forget().await;
+    assert_eq!(left().await, [4, 2, 1]);
+    clock.advance(SignedDuration::from_hours(2));
+    forget().await;
+    assert_eq!(left().await, [1, 1, 0]);
+    assert_eq!(drain(&mut line).await, [4]);
     server.finish().await;
 }
 
