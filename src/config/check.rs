@@ -119,6 +119,7 @@ impl Config {
             "must be between 1 and 10000",
         );
         require(bus.claim_idle_ms >= 100, "bus.claim_idle_ms", "must be at least 100");
+        require(bus.stream_lease_ms >= 100, "bus.stream_lease_ms", "must be at least 100");
         require(
             (2000..=60_000).contains(&bus.answer_timeout_ms),
             "bus.answer_timeout_ms",
